@@ -1,0 +1,100 @@
+"""Every error that zerokernel raises. The docstring of a class is its message.
+
+An error tells the user what happened and what to do next. ``detail``, where given,
+replaces the docstring's first line by the facts of this case.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class ZeroKernelError(Exception):
+    """Something went wrong in zerokernel."""
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail if detail is not None else inspect.getdoc(type(self)) or "")
+
+
+class UnsupportedPlatform(ZeroKernelError):
+    """zerokernel needs Linux: it forks workers and reads their memory. On this system use `%%gpu --cpu`."""
+
+
+class BadOption(ZeroKernelError):
+    """An option of `%%gpu` or `%gpu` is not understood. `%%gpu?` lists them all."""
+
+
+class BadDuration(BadOption):
+    """`--duration` wants a positive time such as 90, 90s, 2m, 1h or an expression that gives one."""
+
+
+class UnknownSize(BadOption):
+    """No device here has a slice of that size. `%gpu` lists the sizes there are."""
+
+
+class BrokerUnavailable(ZeroKernelError):
+    """The broker could not be reached or started. `%%gpu --cpu` runs the cell in the notebook."""
+
+
+class BrokerLost(ZeroKernelError):
+    """The broker ended while the cell was waiting or running. Nothing was changed; run the cell again."""
+
+
+class ProtocolMismatch(ZeroKernelError):
+    """The two sides speak different protocol versions. Restart the kernel, or the older side."""
+
+
+class RequestRefused(ZeroKernelError):
+    """The broker refused the request."""
+
+
+class RequestCancelled(ZeroKernelError):
+    """The request was cancelled before it was granted. Nothing was changed."""
+
+
+class ChannelClosed(ZeroKernelError):
+    """The other end of the channel is gone."""
+
+
+class AuthenticationFailed(ZeroKernelError):
+    """The other end could not prove that it knows the secret."""
+
+
+class MalformedMessage(ZeroKernelError):
+    """A message does not have the form that the protocol says."""
+
+
+class DeviceBusy(ZeroKernelError):
+    """Another broker on this machine holds the device."""
+
+
+class WorkerStartFailed(ZeroKernelError):
+    """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
+
+
+class WorkerLost(ZeroKernelError):
+    """The worker ended before the cell did. Nothing was changed; the next cell gets a new worker."""
+
+
+class WorkerKilled(WorkerLost):
+    """The worker was killed. Nothing was changed; the next cell gets a new worker."""
+
+
+class WorkerOutOfMemory(WorkerLost):
+    """The worker was killed because the machine ran out of memory. Nothing was changed."""
+
+
+class DeadlineExceeded(WorkerLost):
+    """The cell ran beyond its limit and was ended. Nothing was changed; ask for more with --duration."""
+
+
+class CrossingError(ZeroKernelError):
+    """Objects could not cross between the notebook and the worker."""
+
+
+class CannotTravel(CrossingError):
+    """An object cannot travel between the notebook and the worker."""
+
+
+class CommitFailed(CrossingError):
+    """What the cell changed could not be written into the notebook, which is as it was before."""

@@ -1,0 +1,148 @@
+"""One frozen Settings, from a configuration file and the environment.
+
+Nobody else reads ``os.environ`` for zerokernel's own settings. Each field is read from
+``ZEROKERNEL_<FIELD>`` first, then from the TOML file, else it is the default given here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from zerokernel.errors import ZeroKernelError
+
+
+class BadSetting(ZeroKernelError):
+    """A setting has a value that is not understood."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be configured. Times are seconds, sizes bytes.
+
+    Attributes:
+        runtime_directory: Sockets and the broker's address file; host-local, mode 0700.
+        channel: "unix", or "tcp" where kernel and worker do not share a file system.
+        default_duration: Limit of a cell that names none.
+        default_size: Size of a cell that names none; "" is the smallest there is.
+        status_line: Whether `%%gpu` shows its status line and receipt.
+        park_seconds: How long an idle worker is kept, frozen, on a slice nobody wants.
+        broker_idle_seconds: An embedded broker without sessions ends after this time.
+        broker_start_seconds: How long a kernel waits for a broker that it starts.
+        worker_start_seconds: How long a cell waits for its worker to be ready.
+        kernel_grace_seconds: How long a worker outlives the connection to its kernel.
+        broker_grace_seconds: How long a supervisor outlives the connection to its broker.
+        devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
+        simulated_slices: Number of simulated slices where there is no device.
+        simulated_memory: Memory that a simulated slice claims to have.
+        emulate_ptrace_denied: Forces buffers through the socket, as a machine would
+            that forbids reading another process's memory.
+    """
+
+    runtime_directory: Path
+    channel: str = "unix"
+    default_duration: float = 60.0
+    default_size: str = ""
+    status_line: bool = True
+    park_seconds: float = 600.0
+    broker_idle_seconds: float = 300.0
+    broker_start_seconds: float = 20.0
+    worker_start_seconds: float = 60.0
+    kernel_grace_seconds: float = 0.0
+    broker_grace_seconds: float = 5.0
+    devices: str = "auto"
+    simulated_slices: int = 1
+    simulated_memory: int = 8 << 30
+    emulate_ptrace_denied: bool = False
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the settings.
+
+    Raises:
+        BadSetting: A value is not understood, or the file names an unknown setting.
+    """
+    env = os.environ if environment is None else environment
+    path = _configuration_file(env)
+    values: dict[str, Any] = {"runtime_directory": _default_runtime_directory(env)}
+    hints = get_type_hints(Settings)
+    for name, value in _read_file(path).items():
+        if name not in hints:
+            raise BadSetting(f"{path} has a setting {name!r}, which zerokernel does not know.")
+        values[name] = _convert(name, hints[name], value)
+    for name, hint in hints.items():
+        raw = env.get(f"ZEROKERNEL_{name.upper()}")
+        if raw is not None:
+            values[name] = _convert(name, hint, raw)
+    return _checked(Settings(**values))
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Gives the variables under which ``load`` finds these settings again."""
+    return {
+        f"ZEROKERNEL_{field.name.upper()}": str(getattr(settings, field.name))
+        for field in dataclasses.fields(settings)
+    }
+
+
+def _configuration_file(env: Mapping[str, str]) -> Path:
+    if named := env.get("ZEROKERNEL_CONFIG"):
+        return Path(named)
+    home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", "/"), ".config")
+    return Path(home) / "zerokernel" / "config.toml"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadSetting(f"The configuration {path} cannot be read: {error}") from error
+
+
+def _default_runtime_directory(env: Mapping[str, str]) -> Path:
+    # Never a network home: sockets and locks do not work there, and two hosts would meet.
+    base = env.get("XDG_RUNTIME_DIR")
+    if base and os.access(base, os.W_OK):
+        return Path(base) / "zerokernel"
+    return Path(tempfile.gettempdir()) / f"zerokernel-{os.getuid()}"
+
+
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def _convert(name: str, hint: Any, value: Any) -> Any:
+    try:
+        if hint is bool and isinstance(value, str):
+            if (word := value.strip().lower()) not in _TRUE | _FALSE:
+                raise ValueError("say true or false")
+            return word in _TRUE
+        if hint is bool and not isinstance(value, bool):
+            raise ValueError("say true or false")
+        return hint(value)
+    except (TypeError, ValueError) as error:
+        raise BadSetting(f"The setting {name} cannot be {value!r}: {error}") from error
+
+
+_CHOICES = {"channel": ("unix", "tcp"), "devices": ("auto", "nvidia", "simulated")}
+
+
+def _checked(settings: Settings) -> Settings:
+    for name, choices in _CHOICES.items():
+        if (value := getattr(settings, name)) not in choices:
+            raise BadSetting(f"The setting {name} is {value!r}; it can be {', '.join(choices)}.")
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+            raise BadSetting(f"The setting {field.name} cannot be {value}.")
+    if settings.default_duration == 0:
+        raise BadSetting("The setting default_duration must be above 0.")
+    return settings
