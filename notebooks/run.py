@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import zmq
+from jupyter_client import KernelManager
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 # zerokernel marks what it shows itself, so that it can be told from the cell's own output.
 OWN_OUTPUT = "zerokernel"
@@ -49,6 +52,7 @@ def execute(notebook: Any, folder: Path, kernel: str, timeout: int) -> str | Non
         kernel_name=kernel,
         timeout=timeout,
         resources={"metadata": {"path": str(folder)}},
+        config=_encrypted(),
         on_cell_executed=lambda cell, **_: _show(cell),
     )
     try:
@@ -60,6 +64,13 @@ def execute(notebook: Any, folder: Path, kernel: str, timeout: int) -> str | Non
     except DeadKernelError as error:
         return f"{_failed_cell(notebook)}: the kernel died: {error}"
     return None
+
+
+def _encrypted() -> Config:
+    """Encrypts the talk with the kernel where jupyter_client can; it warns where it does not."""
+    if "transport_encryption" in KernelManager.class_trait_names() and zmq.has("curve"):
+        return Config({"KernelManager": {"transport_encryption": "auto"}})
+    return Config()
 
 
 def write(notebook: Any, stem: str, folder: Path) -> list[Path]:
