@@ -1,0 +1,1 @@
+"""The notebook's side: a CPU kernel whose `%%gpu` cells run elsewhere."""

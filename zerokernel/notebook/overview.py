@@ -1,0 +1,107 @@
+"""What `%gpu` shows: the machine's slices, the queue, and this notebook's worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zerokernel.notebook.markup import table_html
+from zerokernel.notebook.receipt import SEPARATOR, seconds, size
+
+_HEAD = ("slice", "size", "memory", "state", "notebook", "left")
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is known now.
+
+    Attributes:
+        session: This notebook's session id, "" before it has one.
+        broker: The broker's status as it sends it: slices, queue, sessions and the like.
+        problem: Why the broker's status is missing, in words for the user.
+    """
+
+    session: str = ""
+    broker: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    def title(self) -> str:
+        """Gives the line about the broker."""
+        if self.problem:
+            return f"zerokernel{SEPARATOR}{self.problem}"
+        parts = ["zerokernel"]
+        if version := self.broker.get("version"):
+            parts.append(f"broker {version}")
+        if pid := self.broker.get("pid"):
+            parts.append(f"process {pid}")
+        if (uptime := self.broker.get("uptime")) is not None:
+            parts.append(f"up {seconds(uptime)}")
+        return SEPARATOR.join(parts)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Gives one row of texts a slice: name, size, memory, state, notebook, time left."""
+        return [self._row(one) for one in self.broker.get("slices", ())]
+
+    def _row(self, one: Mapping[str, Any]) -> tuple[str, ...]:
+        state, left = str(one.get("state", "")), one.get("remaining")
+        if reason := one.get("reason"):
+            state += f" ({reason})"
+        return (
+            str(one.get("display") or one.get("name", "")),
+            str(one.get("size", "")),
+            size(int(one.get("memory") or 0)),
+            state,
+            self._name(one),
+            "" if left is None else seconds(max(0.0, left)),
+        )
+
+    def _name(self, holder: Mapping[str, Any]) -> str:
+        if self.session and holder.get("session") == self.session:
+            return "this notebook"
+        return str(holder.get("session_name") or "")
+
+    def remarks(self) -> list[str]:
+        """Gives the lines below the table: the queue, and this notebook's worker."""
+        queue = [self._waiting(one) for one in self.broker.get("queue", ())]
+        return [*(queue or ["nobody waits"]), self._worker()] if self.broker else []
+
+    def _waiting(self, one: Mapping[str, Any]) -> str:
+        who = self._name(one) or "another notebook"
+        parts = [f"place {one.get('place')}: {who}", f"asks for {seconds(one['duration'])}"]
+        if (start := one.get("starts_in")) is not None:
+            parts.append(f"starts in about {seconds(max(0.0, start))}")
+        return SEPARATOR.join(parts)
+
+    def _worker(self) -> str:
+        mine = (s for s in self.broker.get("sessions", ()) if s.get("session") == self.session)
+        worker = (next(mine, None) or {}).get("worker")
+        if not worker:
+            return "this notebook has no worker; its next GPU cell starts one"
+        text = f"this notebook's worker: process {worker.get('process')}, {worker.get('state')}"
+        if (parked := worker.get("parked_for")) is not None:
+            text += f" for {seconds(parked)}"
+        return text
+
+    def data(self) -> dict[str, str]:
+        """Gives the display's representations by MIME type."""
+        rows = self.rows()
+        html = table_html(self.title(), _HEAD if rows else (), rows, self.remarks())
+        table = _aligned([_HEAD, *rows]) if rows else []
+        return {
+            "text/html": html,
+            "text/plain": "\n".join((self.title(), *table, *self.remarks())),
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """Gives the output's metadata, with all that is known for programs."""
+        figures = {"session": self.session, "broker": dict(self.broker), "problem": self.problem}
+        return {"zerokernel": {"phase": "overview", **figures}}
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
