@@ -70,12 +70,12 @@ clean:
 # The test extra includes the demo's, so one installation serves both.
 $(VENV)/.installed-test: $(INSTALLED_FROM) | $(VENV)/.created
 	@echo "Installing zerokernel with its test tools into $(VENV) (once; some minutes)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[test]'
 	@touch $(VENV)/.installed-demo $@
 
 $(VENV)/.installed-demo: $(INSTALLED_FROM) | $(VENV)/.created
 	@echo "Installing zerokernel with what the demo needs into $(VENV) (once; some minutes)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[demo]'
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.created:
