@@ -1,0 +1,273 @@
+"""The supervisor with real forks: its child here is a few lines instead of a shell."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from zerokernel.errors import ChannelClosed
+from zerokernel.messages import (
+    Bind,
+    Hello,
+    Message,
+    Park,
+    Shutdown,
+    StopWorker,
+    SupervisorReady,
+    TaskEnded,
+    TaskStarted,
+    WorkerEnded,
+    WorkerForked,
+)
+from zerokernel.wire import Channel, connect
+
+SECRET = b"s" * 32
+
+# The child obeys single words that its "kernel" sends as FetchName.
+PROGRAM = """
+import os, subprocess, sys, threading, time
+from zerokernel.messages import FetchName, FetchedName, TaskStarted, TaskEnded
+from zerokernel.wire import listen
+from zerokernel.worker import process
+from zerokernel.worker.supervisor import Supervisor
+
+def child(channel, control, hello):
+    process.die_with_parent(os.getppid())
+    process.adopt_orphans()
+    while True:
+        word = channel.receive().message.name
+        if word == "bound?":
+            bind = control.receive().message
+            control.send(TaskStarted(bind.session, bind.lease))
+            word = bind.slice
+        elif word == "end":
+            control.send(TaskEnded(bind.session, bind.lease, 1.5))
+        elif word == "tree":
+            orphan = "import os,time; os.fork() and os._exit(0); os.setsid(); time.sleep(600)"
+            subprocess.run([sys.executable, "-c", orphan])
+            busy = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            word = str(busy.pid)
+        elif word == "exit":
+            os._exit(3)
+        channel.send(FetchedName(word, True))
+
+listener = listen(sys.argv[1], b"s" * 32)
+process.adopt_orphans()
+Supervisor(listener, child, float(sys.argv[2])).run()
+"""
+
+
+class Party:
+    """A supervisor process, with the test as its broker and its kernels."""
+
+    def __init__(self, directory: Path, grace: float) -> None:
+        self.address = f"unix:{directory}/supervisor"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, self.address, str(grace)], start_new_session=True
+        )
+        wait_for(lambda: (directory / "supervisor").exists(), "the supervisor listens")
+        self.broker = self.call(Hello("broker"))
+        self.channels = [self.broker]
+        assert isinstance(self.hear(), SupervisorReady)
+
+    def call(self, hello: Hello) -> Channel:
+        return connect(self.address, hello, SECRET)
+
+    def kernel(self, session: str) -> Channel:
+        channel = self.call(Hello("kernel", session, os.getpid()))
+        self.channels.append(channel)
+        return channel
+
+    def hear(self) -> Message:
+        return self.broker.receive(20).message
+
+    def forked(self, session: str) -> tuple[Channel, int]:
+        channel = self.kernel(session)
+        message = self.hear()
+        assert isinstance(message, WorkerForked)
+        return channel, message.process
+
+    def bind(self, session: str, lease: str, limit: float = 60.0, hold: float = 60.0) -> None:
+        self.broker.send(Bind(session, lease, {}, f"slice of {lease}", True, limit, hold))
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, f"never: {what}"
+        time.sleep(0.005)
+
+
+def ask(channel: Channel, word: str) -> str:
+    from zerokernel.messages import FetchedName, FetchName
+
+    channel.send(FetchName(word))
+    answer = channel.receive(20).message
+    assert isinstance(answer, FetchedName)
+    return answer.name
+
+
+def state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "gone"
+
+
+@pytest.fixture(params=[30.0])
+def party(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Party]:
+    running = Party(tmp_path, request.param)
+    yield running
+    if running.process.poll() is None:
+        running.broker.send(Shutdown())
+    assert running.process.wait(20) == 0
+    for channel in running.channels:
+        channel.close()
+
+
+def test_bind_run_end(party: Party) -> None:
+    """A worker is forked for a kernel, bound on the grant, and its start and end are told."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1")
+    assert ask(kernel, "bound?") == "slice of l1"
+    assert party.hear() == TaskStarted("a", "l1")
+    ask(kernel, "end")
+    assert party.hear() == TaskEnded("a", "l1", 1.5)
+
+
+def test_grant_before_the_kernel_came(party: Party) -> None:
+    """A grant is kept for a kernel that connects after it."""
+    party.bind("a", "l1")
+    kernel, _ = party.forked("a")
+    assert ask(kernel, "bound?") == "slice of l1"
+
+
+def test_parked_worker_is_frozen_and_thaws(party: Party) -> None:
+    """A parked worker's processes are stopped; the next grant continues them."""
+    kernel, process = party.forked("a")
+    busy = int(ask(kernel, "tree"))
+    party.broker.send(Park("a"))
+    wait_for(lambda: state(process) == "T" and state(busy) == "T", "frozen")
+    party.bind("a", "l2")
+    wait_for(lambda: state(process) != "T" and state(busy) != "T", "thawed")
+    assert ask(kernel, "bound?") == "slice of l2"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_stopping_kills_the_tree(party: Party, frozen: bool) -> None:
+    """A stopped worker dies with its children and its orphaned grandchildren, frozen or not."""
+    kernel, process = party.forked("a")
+    ask(kernel, "tree")
+    tree = [process, *descendants(process)]
+    assert len(tree) == 3
+    if frozen:
+        party.broker.send(Park("a"))
+        wait_for(lambda: state(process) == "T", "frozen")
+    party.broker.send(StopWorker("a", "evicted"))
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert ended.cause == "evicted"
+    wait_for(lambda: all(state(one) in ("gone", "Z") for one in tree), "all dead")
+    with pytest.raises(ChannelClosed):
+        ask(kernel, "bound?")
+
+
+def test_killed_from_outside(party: Party) -> None:
+    """A SIGKILL from somebody else is reported with its lease, and orphans die too."""
+    kernel, process = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    assert isinstance(party.hear(), TaskStarted)
+    ask(kernel, "tree")
+    tree = list(descendants(process))
+    os.kill(process, signal.SIGKILL)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.cause, ended.lease) == ("killed", "l1")
+    assert "SIGKILL" in ended.detail
+    wait_for(lambda: all(state(one) in ("gone", "Z") for one in tree), "orphans dead")
+
+
+def test_exit_status_is_told(party: Party) -> None:
+    """A worker that ends itself is reported as exited, with its status."""
+    kernel, _ = party.forked("a")
+    from zerokernel.messages import FetchName
+
+    kernel.send(FetchName("exit"))
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert ended.cause == "exited"
+    assert "3" in ended.detail
+
+
+def test_deadline(party: Party) -> None:
+    """A task that outruns its limit is killed by the supervisor itself."""
+    kernel, process = party.forked("a")
+    party.bind("a", "l1", limit=0.2)
+    ask(kernel, "bound?")
+    assert isinstance(party.hear(), TaskStarted)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert ended.cause == "deadline"
+    assert ended.ran >= 0.2
+    assert state(process) in ("gone", "Z")
+
+
+def test_hold_without_a_start(party: Party) -> None:
+    """A lease whose task never starts ends with its hold time."""
+    party.forked("a")
+    party.bind("a", "l1", hold=0.2)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.cause, ended.ran) == ("deadline", 0.0)
+
+
+def test_kernel_that_comes_again_gets_a_new_worker(party: Party) -> None:
+    """A second connection of one session replaces the first worker."""
+    _, first = party.forked("a")
+    party.kernel("a")
+    ended, forked = party.hear(), party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert isinstance(forked, WorkerForked)
+    assert forked.process != first
+    assert state(first) in ("gone", "Z")
+
+
+def test_new_broker_takes_over(party: Party) -> None:
+    """A broker that connects after another's end learns which workers there are."""
+    party.forked("a")
+    party.broker.close()
+    party.broker = party.call(Hello("broker"))
+    party.channels.append(party.broker)
+    ready = party.hear()
+    assert isinstance(ready, SupervisorReady)
+    assert ready.sessions == ("a",)
+
+
+@pytest.mark.parametrize("party", [0.2], indirect=True)
+def test_without_a_broker_everything_ends(party: Party) -> None:
+    """When no broker comes within the grace time, workers and supervisor end."""
+    _, process = party.forked("a")
+    party.broker.close()
+    assert party.process.wait(20) == 0
+    wait_for(lambda: state(process) in ("gone", "Z"), "worker dead")
+
+
+def test_stranger_is_refused(party: Party) -> None:
+    """A caller with a wrong secret gets nothing, and the supervisor goes on."""
+    from zerokernel.errors import AuthenticationFailed
+
+    with pytest.raises(AuthenticationFailed):
+        connect(party.address, Hello("kernel", "x"), b"guess")
+    party.forked("a")
+
+
+def descendants(process: int) -> list[int]:
+    from zerokernel.worker.process import descendants as walk
+
+    return list(walk(process))

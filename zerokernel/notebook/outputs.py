@@ -1,0 +1,88 @@
+"""Shows in the notebook what a cell shows in its worker, as if it ran here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from zerokernel.messages import Output
+
+
+class OutputRelay:
+    """Republishes the messages of one cell under the execute request that runs it.
+
+    Each kind goes through the shell's own publisher, so that `%%capture`, output hooks and
+    display history see it.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def show(self, output: Output, buffers: list[memoryview]) -> None:
+        """Shows one message; a kind that has no place in a notebook's output is dropped."""
+        handler = getattr(self, f"_show_{output.type}", None)
+        if handler is not None:
+            handler(output.content, output.metadata)
+        elif output.type.startswith("comm_"):
+            self._send(output, buffers)
+
+    def finish(self, result: Any) -> None:
+        """Makes the cell's last value ``Out[n]`` and ``_``: the notebook's own object."""
+        hook = self._shell.displayhook
+        if result is not None:
+            hook.update_user_ns(result)
+            hook.fill_exec_result(result)
+
+    def _show_stream(self, content: dict[str, Any], _: dict[str, Any]) -> None:
+        stream = sys.stderr if content["name"] == "stderr" else sys.stdout
+        stream.write(content["text"])
+        stream.flush()
+
+    def _show_display_data(self, content: dict[str, Any], _: dict[str, Any]) -> None:
+        self._publish(content, update=False)
+
+    def _show_update_display_data(self, content: dict[str, Any], _: dict[str, Any]) -> None:
+        self._publish(content, update=True)
+
+    def _publish(self, content: dict[str, Any], *, update: bool) -> None:
+        self._shell.display_pub.publish(
+            content["data"],
+            content.get("metadata") or {},
+            transient=content.get("transient") or {},
+            update=update,
+        )
+
+    def _show_clear_output(self, content: dict[str, Any], _: dict[str, Any]) -> None:
+        self._shell.display_pub.clear_output(content.get("wait", False))
+
+    def _show_execute_result(self, content: dict[str, Any], _: dict[str, Any]) -> None:
+        # The worker's repr is shown; the object itself arrives with the results.
+        hook = self._shell.displayhook
+        hook.start_displayhook()
+        hook.write_output_prompt()
+        hook.write_format_data(content["data"], content.get("metadata") or {})
+        hook.finish_displayhook()
+
+    def _show_error(self, content: dict[str, Any], _: dict[str, Any]) -> None:
+        # A traceback that the cell showed and went on; the one that ends it is raised.
+        self._send(Output("error", content), [])
+
+    def _send(self, output: Output, buffers: list[memoryview]) -> None:
+        kernel = getattr(self._shell, "kernel", None)
+        if kernel is None:  # a plain IPython terminal has no front end for these
+            return
+        kernel.session.send(
+            kernel.iopub_socket,
+            output.type,
+            output.content,
+            parent=kernel.get_parent(),
+            ident=_topic(output),
+            metadata=output.metadata,
+            buffers=buffers,
+        )
+
+
+def _topic(output: Output) -> bytes:
+    if output.type.startswith("comm_"):
+        return f"comm-{output.content.get('comm_id', '')}".encode()
+    return output.type.encode()

@@ -1,0 +1,122 @@
+"""The notebook's end of the channel to its worker."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from zerokernel.crossing import KernelReplica, Shipment, allocate
+from zerokernel.errors import ChannelClosed, ZeroKernelError
+from zerokernel.messages import (
+    CellFinished,
+    FetchedName,
+    Hello,
+    Message,
+    RunCell,
+    SessionOpened,
+    Stage,
+)
+from zerokernel.settings import Settings
+from zerokernel.wire import Channel, Received, connect
+
+
+class WorkerLink:
+    """Carries shipments to the worker and what comes back.
+
+    Attributes:
+        fresh: Nothing was staged yet on this worker.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._owners: dict[int, Sequence[Any]] = {}
+        self.fresh = True
+
+    @staticmethod
+    def open(opened: SessionOpened, settings: Settings) -> WorkerLink:
+        """Connects to the supervisor, which forks a worker at the other end.
+
+        Raises:
+            OSError, ZeroKernelError: The supervisor does not answer.
+        """
+        channel = connect(
+            opened.address,
+            Hello("kernel", opened.session, os.getpid()),
+            bytes.fromhex(opened.secret),
+            timeout=settings.worker_start_seconds,
+            read_memory=not settings.emulate_ptrace_denied,
+        )
+        return WorkerLink(channel)
+
+    def fileno(self) -> int:
+        """Descriptor to select on."""
+        return self._channel.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether a message waits that select cannot see."""
+        return self._channel.pending
+
+    def stage(self, shipment: Shipment) -> int:
+        """Sends captures as bytes, which the worker keeps until its slice is bound.
+
+        Returns:
+            How many bytes travelled.
+        """
+        self.fresh = False
+        return self._send(Stage(tuple(shipment.specs)), shipment)
+
+    def run(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
+        """Has the worker run the cell on what was staged."""
+        self._channel.send(cell, [pickle.dumps(surroundings)])
+
+    def answer_fetch(self, name: str, replica: KernelReplica) -> int:
+        """Answers a name that the cell reads and that was not captured.
+
+        Returns:
+            How many bytes travelled.
+        """
+        try:
+            shipment = replica.fetch(name)
+        except KeyError:
+            self._channel.send(FetchedName(name, found=False))
+            return 0
+        reason = shipment.absent.get(name, "")
+        return self._send(FetchedName(name, True, reason, tuple(shipment.specs)), shipment)
+
+    def send(self, message: Message) -> None:
+        """Sends a message without buffers."""
+        self._channel.send(message)
+
+    def receive(self, timeout: float) -> tuple[Received, Sequence[Any]]:
+        """The next message, and for results the objects that own their buffers."""
+        received = self._channel.receive(timeout, self._allocate)
+        return received, self._owners.pop(id(received.message), ())
+
+    def is_alive(self) -> bool:
+        """Whether the worker's end is still open."""
+        try:
+            self._channel.receive(0)
+        except TimeoutError:
+            return True
+        except (ChannelClosed, ZeroKernelError):
+            return False
+        return True  # a late message of an earlier cell, which nobody waits for any more
+
+    def close(self) -> None:
+        """Closes the channel, which ends the worker."""
+        self._channel.close()
+
+    def _send(self, message: Message, shipment: Shipment) -> int:
+        self._channel.send(message, [shipment.payload, *shipment.buffers])
+        return shipment.byte_count
+
+    def _allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
+        head = memoryview(bytearray(sizes[0]))
+        if not isinstance(message, CellFinished):
+            return [head, *(memoryview(bytearray(size)) for size in sizes[1:])]
+        owners, views = allocate(message.specs)
+        self._owners[id(message)] = owners
+        return [head, *views]

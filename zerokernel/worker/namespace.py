@@ -1,0 +1,46 @@
+"""Names that static analysis missed: asked of the kernel when the cell reads them."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+from zerokernel.errors import CannotTravel
+
+Fetch = Callable[[str], Any]
+"""Gives the kernel's object of that name; raises KeyError where it has none."""
+
+
+class FetchingBuiltins(dict[str, Any]):
+    """The worker namespace's ``__builtins__``: reached by a name found nowhere else.
+
+    The namespace stays an exact dict, as class bodies and ``in globals()`` need it.
+    """
+
+    def __init__(self, fetch: Fetch, absent: dict[str, str]) -> None:
+        super().__init__(vars(builtins))
+        self._fetch = fetch
+        self._absent = absent
+
+    def __missing__(self, name: str) -> Any:
+        """Fetches the name. A KeyError becomes the cell's NameError.
+
+        Raises:
+            CannotTravel: The notebook has the name, but its object cannot travel.
+        """
+        if (reason := self._absent.get(name)) is not None:
+            raise CannotTravel(reason)
+        return self._fetch(name)
+
+
+def install(namespace: dict[str, Any], fetch: Fetch, closed: bool, absent: dict[str, str]) -> None:
+    """Sets the namespace's builtins for one cell.
+
+    A cell whose every name is known gets the plain ones: looking names up in an exact dict
+    is many times faster.
+    """
+    if closed and not absent:
+        namespace["__builtins__"] = builtins
+    else:
+        namespace["__builtins__"] = FetchingBuiltins(fetch, absent)

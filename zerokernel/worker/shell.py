@@ -1,0 +1,90 @@
+"""The worker's IPython shell: a real ipykernel shell whose messages go to the kernel."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ipykernel.compiler import XCachingCompiler
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Instance, Type
+from traitlets.config import Config
+
+from zerokernel.worker.output import PublishingSession
+
+AskInput = Callable[[str, bool], str]
+"""Asks the person: prompt, whether it is a password; returns what they typed."""
+
+
+class CellCompiler(XCachingCompiler):
+    """Compiles a cell under the kernel's file name for it, so that tracebacks agree."""
+
+    cell_file = ""
+
+    def get_code_name(self, raw_code: str, code: str, number: int) -> str:
+        """Gives the kernel's name for the cell that runs."""
+        return self.cell_file or str(super().get_code_name(raw_code, code, number))
+
+
+class WorkerShell(ZMQInteractiveShell):
+    """An ipykernel shell without what belongs to the notebook's own kernel."""
+
+    def init_environment(self) -> None:
+        """Leaves the environment as the kernel sends it."""
+
+    def enable_gui(self, gui: Any = None) -> None:
+        """Ignores event loops of toolkits: there is no screen and no loop in a worker."""
+
+
+# The name under which tqdm, rich and others recognise a notebook.
+WorkerShell.__name__ = "ZMQInteractiveShell"
+
+
+class WorkerKernel(IPythonKernel):
+    """What libraries expect beside a notebook's shell: session, comms, input, parent."""
+
+    session = Instance(PublishingSession)
+    shell_class = Type(WorkerShell)
+    compiler_class = Type(CellCompiler)
+    ask_input: AskInput | None = None
+
+    def _input_request(self, prompt: str, ident: Any, parent: Any, password: bool = False) -> str:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        assert self.ask_input is not None
+        return self.ask_input(prompt, password)
+
+
+def build_shell() -> WorkerKernel:
+    """Builds kernel and shell in the forkserver; a fork finds them ready.
+
+    It starts no thread and opens no database: both would break the forks.
+    """
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else debugpy warns on stderr
+    import ipykernel.debugger
+
+    ipykernel.debugger._is_debugpy_available = False  # debugging happens in the CPU kernel
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.HistoryManager.hist_file = ":memory:"
+    config.InteractiveShell.banner1 = ""
+    kernel = WorkerKernel.instance(
+        session=PublishingSession(key=b""), iopub_socket=None, config=config
+    )
+    # Displays look for the shell through IPython's singletons, under either class.
+    InteractiveShell._instance = kernel.shell
+    _warm_up(kernel.shell)
+    return kernel
+
+
+def _warm_up(shell: Any) -> None:
+    """Runs what is slow the first time: a cell, a result, a traceback (40 to 90 ms each)."""
+    shell.run_cell("1 + 1\n", store_history=False)
+    shell.run_cell("raise ValueError('warm-up')\n", store_history=False)
+    shell.user_ns.pop("_", None)
+    shell.reset(new_session=True)

@@ -1,0 +1,342 @@
+"""The supervisor: parent of the workers that it forked, keeper of their deadlines.
+
+One thread and one loop, because it forks. It alone kills workers. What it is told comes
+from the broker's channel; what it tells goes there; kernels are handed to the workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from zerokernel.errors import ChannelClosed, ZeroKernelError
+from zerokernel.messages import (
+    Bind,
+    Hello,
+    Message,
+    Park,
+    Shutdown,
+    StopWorker,
+    SupervisorReady,
+    TaskEnded,
+    TaskStarted,
+    WorkerEnded,
+    WorkerForked,
+)
+from zerokernel.wire import Channel, Listener
+from zerokernel.wire.unix import UnixChannel
+from zerokernel.worker import process
+
+RunWorker = Callable[[Channel, UnixChannel, Hello], None]
+"""Runs in the forked child: the kernel's channel, the control channel, the kernel's hello."""
+
+BIND_WAIT_SECONDS = 60.0
+"""A grant whose kernel does not connect within this time is reported as a failed start."""
+
+
+@dataclass
+class Worker:
+    """A forked worker as its supervisor sees it. All times are monotonic seconds."""
+
+    session: str
+    process: int
+    control: UnixChannel
+    oom_kills: int
+    lease: str = ""
+    limit: float = 0.0
+    started: float | None = None
+    ends_at: float | None = None  # the deadline; None while no lease holds the worker
+    cause: str = ""  # why it is being stopped, once it is
+    frozen: list[int] = field(default_factory=list)
+
+    def ran(self, now: float) -> float:
+        """Seconds that its task has run."""
+        return 0.0 if self.started is None else now - self.started
+
+
+class Supervisor:
+    """Forks, binds, freezes and ends workers.
+
+    Args:
+        listener: Where the broker and kernels connect.
+        run_worker: The child's main function; it never returns to the loop.
+        broker_grace: Seconds that everything outlives the broker's channel.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        run_worker: RunWorker,
+        broker_grace: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._listener = listener
+        self._run_worker = run_worker
+        self._broker_grace = broker_grace
+        self._clock = clock
+        # The mutable state: everything below changes only in this loop's handlers.
+        self._workers: dict[str, Worker] = {}
+        self._unclaimed: dict[str, tuple[Bind, float]] = {}  # granted, kernel not here yet
+        self._broker: Channel | None = None
+        self._alone_since = clock()
+        self._ending = False
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._wake = socket.socketpair()
+
+    def __repr__(self) -> str:
+        broker = "with" if self._broker else "without"
+        return f"<Supervisor of {len(self._workers)} workers, {broker} broker>"
+
+    def run(self) -> None:
+        """Serves until told to shut down or the broker stays away; then kills all workers."""
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._on_caller)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._on_wake)
+        try:
+            while not self._ending:
+                self._serve_once()
+        finally:
+            self._end_all()
+
+    def _serve_once(self) -> None:
+        for key, _ in self._selector.select(self._wait_seconds()):
+            key.data()
+        self._enforce(self._clock())
+
+    def _wait_seconds(self) -> float:
+        now = self._clock()
+        times = [w.ends_at for w in self._workers.values() if w.ends_at is not None]
+        times += [until for _, until in self._unclaimed.values()]
+        if self._broker is None:
+            times.append(self._alone_since + self._broker_grace)
+        return max(0.0, min(times, default=now + 60.0) - now)
+
+    def _enforce(self, now: float) -> None:
+        for worker in list(self._workers.values()):
+            if worker.ends_at is not None and now >= worker.ends_at:
+                self._stop(worker, "deadline")
+        for session, (bind, until) in list(self._unclaimed.items()):
+            if now >= until:
+                del self._unclaimed[session]
+                self._tell(WorkerEnded(session, bind.lease, "exited", "its kernel never came", 0.0))
+        if self._broker is None and now >= self._alone_since + self._broker_grace:
+            self._ending = True
+
+    # --- callers ------------------------------------------------------------------------
+
+    def _on_caller(self) -> None:
+        try:
+            channel, hello = self._listener.accept()
+        except (ZeroKernelError, OSError) as error:
+            print(f"zerokernel: a caller was refused: {error}", file=sys.stderr)
+            return
+        if hello.role == "broker":
+            self._welcome_broker(channel)
+        elif hello.session:
+            self._fork(channel, hello)
+        else:
+            channel.close()
+
+    def _welcome_broker(self, channel: Channel) -> None:
+        if self._broker is not None:
+            self._lose_broker()
+        self._broker = channel
+        self._selector.register(channel, selectors.EVENT_READ, self._on_broker)
+        self._tell(SupervisorReady(os.getpid(), tuple(self._workers)))
+
+    def _on_broker(self) -> None:
+        assert self._broker is not None
+        try:
+            message = self._broker.receive(0).message
+        except TimeoutError:
+            return
+        except ZeroKernelError:
+            self._lose_broker()
+            return
+        self._obey(message)
+
+    def _lose_broker(self) -> None:
+        assert self._broker is not None
+        self._selector.unregister(self._broker)
+        self._broker.close()
+        self._broker = None
+        self._alone_since = self._clock()
+
+    def _tell(self, message: Message) -> None:
+        if self._broker is not None:
+            try:
+                self._broker.send(message)
+            except ChannelClosed:
+                self._lose_broker()
+
+    # --- what the broker orders ---------------------------------------------------------
+
+    def _obey(self, message: Message) -> None:
+        if isinstance(message, Shutdown):
+            self._ending = True
+        elif isinstance(message, (Bind, Park, StopWorker)):
+            worker = self._workers.get(message.session)
+            if isinstance(message, Bind):
+                self._bind(worker, message)
+            elif worker is None:
+                self._unclaimed.pop(message.session, None)
+            elif isinstance(message, Park):
+                self._park(worker)
+            else:
+                self._stop(worker, message.cause)
+
+    def _bind(self, worker: Worker | None, bind: Bind) -> None:
+        now = self._clock()
+        if worker is None:
+            self._unclaimed[bind.session] = (bind, now + BIND_WAIT_SECONDS)
+            return
+        worker.lease, worker.limit, worker.started = bind.lease, bind.limit, None
+        worker.ends_at = now + bind.hold
+        process.thaw(worker.frozen)
+        worker.frozen = []
+        self._order(worker, bind)
+
+    def _park(self, worker: Worker) -> None:
+        worker.lease, worker.started, worker.ends_at = "", None, None
+        if not worker.frozen:
+            worker.frozen = process.freeze(worker.process)
+
+    def _stop(self, worker: Worker, cause: str) -> None:
+        worker.cause = worker.cause or cause
+        worker.ends_at = None
+        process.kill_tree(worker.process)
+
+    def _order(self, worker: Worker, message: Message) -> None:
+        with contextlib.suppress(ChannelClosed):  # it just died; SIGCHLD follows
+            worker.control.send(message)
+
+    # --- workers ------------------------------------------------------------------------
+
+    def _fork(self, channel: Channel, hello: Hello) -> None:
+        earlier = self._workers.get(hello.session)
+        if earlier is not None:
+            self._stop(earlier, "replaced")
+            self._reap(earlier, os.waitpid(earlier.process, 0)[1])
+        if not process.is_single_threaded():
+            raise RuntimeError("the forkserver has threads and must not fork")
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            ours.close()
+            self._become_worker(channel, UnixChannel(theirs), hello)
+        theirs.close()
+        channel.abandon()
+        worker = Worker(
+            hello.session, child, UnixChannel(ours), oom_kills=process.out_of_memory_kills()
+        )
+        self._workers[hello.session] = worker
+        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._hear(worker))
+        self._tell(WorkerForked(hello.session, child))
+        if granted := self._unclaimed.pop(hello.session, None):
+            self._bind(worker, granted[0])
+
+    def _become_worker(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
+        """In the child: lets go of all that is the supervisor's and runs the worker."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            self._selector.close()
+            self._listener.abandon()
+            self._woken.close()
+            self._wake.close()
+            for worker in self._workers.values():
+                worker.control.abandon()
+            if self._broker is not None:
+                self._broker.abandon()
+            self._run_worker(channel, control, hello)
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            message = worker.control.receive(0).message
+        except (TimeoutError, ZeroKernelError):
+            return  # its end, if it is one, comes as SIGCHLD
+        if isinstance(message, TaskStarted) and message.lease == worker.lease:
+            worker.started = self._clock()
+            worker.ends_at = worker.started + worker.limit
+            self._tell(message)
+        elif isinstance(message, TaskEnded) and message.lease == worker.lease:
+            worker.ends_at = None
+            self._tell(message)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            self._ending = True
+
+    def _on_wake(self) -> None:
+        while True:
+            try:
+                if not self._woken.recv(4096):
+                    return
+            except BlockingIOError:
+                break
+        self._reap_all()
+
+    def _reap_all(self) -> None:
+        by_process = {worker.process: worker for worker in self._workers.values()}
+        while True:
+            try:
+                child, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if child == 0:
+                return
+            if worker := by_process.get(child):
+                self._reap(worker, status)
+
+    def _reap(self, worker: Worker, status: int) -> None:
+        """Takes a dead worker off the books, and what it left behind."""
+        now = self._clock()
+        self._kill_orphans()
+        self._selector.unregister(worker.control)
+        worker.control.close()
+        del self._workers[worker.session]
+        cause, detail = process.why_ended(status, worker.oom_kills)
+        if worker.cause:
+            cause, detail = worker.cause, ""
+        elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == KERNEL_LOST_STATUS:
+            cause, detail = "kernel lost", ""
+        self._tell(WorkerEnded(worker.session, worker.lease, cause, detail, worker.ran(now)))
+
+    def _kill_orphans(self) -> None:
+        """Kills children that are no worker: they came here when a worker died."""
+        known = {worker.process for worker in self._workers.values()}
+        for child in process.children(os.getpid()):
+            if child not in known:
+                process.kill_tree(child)
+
+    def _end_all(self) -> None:
+        for worker in list(self._workers.values()):
+            self._stop(worker, "shutdown")
+            self._reap(worker, os.waitpid(worker.process, 0)[1])
+        self._listener.close()
+        if self._broker is not None:
+            self._broker.close()
+
+
+KERNEL_LOST_STATUS = 86
+"""Exit status of a worker whose kernel's end of the channel closed."""

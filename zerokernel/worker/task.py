@@ -1,0 +1,218 @@
+"""One task: receive what was captured, run the cell, send back what it changed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import ExecutionResult
+
+from zerokernel.crossing import WorkerReplica, ambient
+from zerokernel.errors import CannotTravel
+from zerokernel.messages import (
+    Bind,
+    CellFinished,
+    CellStarted,
+    FetchedName,
+    FetchName,
+    InputReply,
+    InputRequest,
+    Message,
+    Output,
+    RunCell,
+    Stage,
+    TaskEnded,
+    TaskStarted,
+)
+from zerokernel.wire import Channel, Received
+from zerokernel.worker import namespace
+from zerokernel.worker.interrupts import Interrupts
+from zerokernel.worker.output import OutputCapture
+from zerokernel.worker.shell import WorkerKernel
+
+if TYPE_CHECKING:
+    from zerokernel.worker.child import Inbox
+
+
+class TaskRunner:
+    """Runs cells on the worker's main thread.
+
+    Its outputs, questions and results go to the kernel; start and end to the supervisor.
+    """
+
+    def __init__(
+        self,
+        kernel: WorkerKernel,
+        channel: Channel,
+        control: Channel,
+        interrupts: Interrupts,
+        inbox: Inbox,
+        capture: OutputCapture,
+    ) -> None:
+        shell: Any = kernel.shell
+        self._shell = shell
+        self._kernel: Any = kernel
+        self._channel = channel
+        self._control = control
+        self._interrupts = interrupts
+        self._inbox = inbox
+        self._capture = capture
+        self._replica = WorkerReplica(self._shell.user_ns)
+        self._owners: dict[int, Sequence[Any]] = {}
+        self._staged: list[Received] = []
+        self._error: Output | None = None
+        self._publishing = threading.RLock()
+        kernel.session.publish = self._publish
+        kernel.session.held = interrupts.held
+        kernel.ask_input = self._ask_input
+
+    def allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
+        """Gives memory for a message's buffers: the payload, then the objects' own."""
+        head = memoryview(bytearray(sizes[0]))
+        if not isinstance(message, (Stage, FetchedName)):
+            return [head, *(memoryview(bytearray(size)) for size in sizes[1:])]
+        owners, views = self._replica.allocate(message.specs)
+        self._owners[id(message)] = owners
+        return [head, *views]
+
+    def run_next(self) -> None:
+        """Waits for the kernel's next cell and for the grant, then runs it."""
+        received = self._inbox.orders.get()
+        if isinstance(received.message, Stage):
+            self._staged.append(received)
+            return
+        assert isinstance(received.message, RunCell)
+        bind = self._inbox.binds.get()
+        self._run(received.message, bind, bytes(received.buffers[0]))
+
+    # --- the task -----------------------------------------------------------------------
+
+    def _run(self, cell: RunCell, bind: Bind, surroundings: bytes) -> None:
+        binding = _timed(lambda: bind_slice(bind))
+        before = pickle.loads(surroundings)
+        loading = _timed(lambda: self._load(cell, before))
+        self._control.send(TaskStarted(bind.session, bind.lease))
+        self._channel.send(CellStarted(binding, loading))
+        begun = time.monotonic()
+        result = self._execute(cell)
+        ran = time.monotonic() - begun
+        self._finish(cell, result, ran)
+        self._control.send(TaskEnded(bind.session, bind.lease, ran))
+
+    def _load(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
+        ambient.apply(surroundings)
+        staged, self._staged = self._staged, []
+        for stage in staged:
+            self._replica.receive(bytes(stage.buffers[0]), self._owners.pop(id(stage.message)))
+        namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
+        self._surroundings = ambient.capture()
+
+    def _execute(self, cell: RunCell) -> Any:
+        """Runs the cell as the kernel would: same file name, same In[n], same parent."""
+        shell = self._shell
+        shell.compile.cell_file = cell.file
+        shell.execution_count = cell.execution_count
+        shell.set_parent(cell.parent)
+        self._kernel._forward_input(allow_stdin=True)
+        try:
+            with self._interrupts.in_cell():
+                return shell.run_cell(cell.code, store_history=cell.history, silent=False)
+        except KeyboardInterrupt as interrupt:  # it came in the shell's own last steps
+            shell.showtraceback()
+            result = ExecutionResult(None)
+            result.error_in_exec = interrupt
+            return result
+        finally:
+            self._kernel._restore_input()
+
+    def _finish(self, cell: RunCell, result: Any, ran: float) -> None:
+        """Sends home what the cell showed last, changed and bound."""
+        self._capture.drain()
+        error = result.error_before_exec or result.error_in_exec
+        extra: dict[str, Any] = {
+            "ambient": ambient.diff(self._surroundings, ambient.capture()),
+            "result": result.result,
+            "error": error,
+        }
+        shipment = self._replica.returns(extra, hidden=self._shell.user_ns_hidden)
+        shown = self._take_error() if error is not None else {}
+        self._send_error()
+        finished = CellFinished(
+            status="ok" if result.success else "error",
+            ran=ran,
+            specs=shipment.specs,
+            error=shown,
+            payload=tuple(self._shell.payload_manager.read_payload()),
+        )
+        self._shell.payload_manager.clear_payload()
+        self._channel.send(finished, [shipment.payload, *shipment.buffers])
+        self._replica.returned()
+        self._shell.displayhook.flush()  # Out[n] is the kernel's; a second one would keep memory
+
+    # --- what the cell asks of the kernel -----------------------------------------------
+
+    def _fetch(self, name: str) -> Any:
+        with self._interrupts.held():
+            self._channel.send(FetchName(name))
+            received = self._inbox.replies.get()
+        answer = received.message
+        assert isinstance(answer, FetchedName)
+        if not answer.found:
+            raise KeyError(name)
+        if answer.absent:
+            raise CannotTravel(answer.absent)
+        return self._replica.absorb(bytes(received.buffers[0]), self._owners.pop(id(answer)))
+
+    def _ask_input(self, prompt: str, password: bool) -> str:
+        self._channel.send(InputRequest(prompt, password))
+        with self._interrupts.held():
+            answer = self._inbox.replies.get().message
+        assert isinstance(answer, InputReply)
+        if answer.interrupted:
+            raise KeyboardInterrupt("Interrupted by user")
+        return answer.value
+
+    # --- outputs ------------------------------------------------------------------------
+
+    def _publish(
+        self,
+        kind: str,
+        content: dict[str, Any],
+        metadata: dict[str, Any],
+        buffers: Sequence[bytes | memoryview],
+    ) -> None:
+        """Sends one output; an error waits until it is known whether it ended the cell."""
+        with self._interrupts.held(), self._publishing:
+            self._send_error()
+            output = Output(kind, content, metadata)
+            if kind == "error":
+                self._error = output
+            else:
+                self._channel.send(output, buffers)
+
+    def _send_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._channel.send(error)
+
+    def _take_error(self) -> dict[str, Any]:
+        error, self._error = self._error, None
+        return error.content if error is not None else {}
+
+
+def bind_slice(bind: Bind) -> None:
+    """Shows this process its slice and nothing else, and initialises the device."""
+    os.environ.update(bind.environment)
+    if not bind.simulated and "torch" in sys.modules:
+        sys.modules["torch"].cuda.init()
+
+
+def _timed(action: Any) -> float:
+    begun = time.monotonic()
+    action()
+    return time.monotonic() - begun
