@@ -1,0 +1,9 @@
+"""What there is to lease on this machine, and the locks that keep other brokers off it."""
+
+from zerokernel.broker.devices.choice import choose_devices
+from zerokernel.broker.devices.locks import DeviceLocks
+from zerokernel.broker.devices.nvidia import NvidiaDevices
+from zerokernel.broker.devices.port import Devices
+from zerokernel.broker.devices.simulated import SimulatedDevices
+
+__all__ = ["DeviceLocks", "Devices", "NvidiaDevices", "SimulatedDevices", "choose_devices"]

@@ -1,0 +1,232 @@
+"""The broker: carries out what the scheduler decides, and decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import zerokernel
+from zerokernel.broker.engines.port import Door, Engine, Report
+from zerokernel.broker.ledger.port import Ledger
+from zerokernel.broker.scheduling import (
+    Action,
+    Event,
+    NotebookSaid,
+    Order,
+    Reserve,
+    SchedulerState,
+    SessionConnected,
+    SessionLost,
+    Settle,
+    Tell,
+    Tick,
+    snapshot,
+)
+from zerokernel.messages import (
+    PROTOCOL_VERSION,
+    CancelRequest,
+    EndWorker,
+    Message,
+    OpenSession,
+    ReleaseLease,
+    RequestLease,
+    SessionOpened,
+)
+
+log = logging.getLogger("zerokernel.broker")
+
+
+class Connection(Protocol):
+    """A notebook's connection."""
+
+    def tell(self, message: Message) -> None:
+        """Sends a message; never waits, never raises."""
+
+    def replaced(self) -> None:
+        """Another connection took the session over."""
+
+
+class Broker:
+    """One scheduler, one engine, one ledger and the connections of notebooks.
+
+    All of it runs in one event loop's thread.
+    """
+
+    def __init__(
+        self,
+        state: SchedulerState,
+        engine: Engine,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state = state
+        self.engine = engine
+        self.ledger = ledger
+        self._clock = clock
+        self._started_at = clock()
+        # All mutable state: who is connected, events not handled yet, the next tick.
+        self._connections: dict[str, Connection] = {}
+        self._events: deque[Event] = deque()
+        self._handling = False
+        self._timer: asyncio.TimerHandle | None = None
+        # Called when the last session left or the first came: an embedded broker ends when idle.
+        self.on_idle_change: Callable[[bool], None] = lambda idle: None
+        self.on_shutdown: Callable[[], None] = lambda: None
+        engine.observe(self)
+
+    def __repr__(self) -> str:
+        return f"<Broker {self.state!r} {len(self._connections)} connections>"
+
+    @property
+    def connected(self) -> int:
+        """How many notebooks are connected."""
+        return len(self._connections)
+
+    # --- sessions -----------------------------------------------------------------------
+
+    def connect(self, opening: OpenSession, user: str, connection: Connection) -> bool:
+        """Lets a notebook in. False where the session is another user's."""
+        known = self.state.sessions.get(opening.session)
+        if known is not None and known.user != user:
+            return False
+        if before := self._connections.get(opening.session):
+            before.replaced()
+        self._connections[opening.session] = connection
+        self.handle(SessionConnected(opening.session, opening.name, user))
+        self.on_idle_change(False)
+        log.info("session %s opened: %s", opening.session, opening.name)
+        return True
+
+    async def open_engine(self, opening: OpenSession) -> SessionOpened:
+        """Makes the session's supervisor ready. Raises WorkerStartFailed."""
+        door = await self.engine.open(opening.session, opening.python, opening.environment)
+        return self._opened(opening.session, door)
+
+    def disconnect(self, session: str, connection: Connection) -> None:
+        """Takes note that a connection ended."""
+        if self._connections.get(session) is not connection:
+            return  # replaced by a newer one
+        del self._connections[session]
+        self.handle(SessionLost(session))
+        log.info("session %s lost its connection", session)
+        if not self._connections:
+            self.on_idle_change(True)
+
+    def said(self, session: str, message: Message) -> bool:
+        """Takes a notebook's message. False where a notebook may not say such a thing."""
+        if not isinstance(message, RequestLease | CancelRequest | ReleaseLease | EndWorker):
+            return False
+        self.handle(NotebookSaid(session, message))
+        return True
+
+    # --- what the engine tells ----------------------------------------------------------
+
+    def reported(self, report: Report) -> None:
+        """A supervisor reported something about a session's worker."""
+        self.handle(report)
+
+    def moved(self, session: str, door: Door) -> None:
+        """The session's supervisor was started anew."""
+        if connection := self._connections.get(session):
+            connection.tell(self._opened(session, door))
+
+    def _opened(self, session: str, door: Door) -> SessionOpened:
+        return SessionOpened(session, door.address, door.secret, self.state.sizes())
+
+    # --- deciding and doing -------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        """Lets the scheduler decide and carries it out.
+
+        Carrying out may cause events (a supervisor that takes no orders): they are handled
+        after, so that what was decided first is also done first.
+        """
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                next_event = self._events.popleft()
+                for action in self.state.handle(next_event, self._clock()):
+                    self._carry_out(action)
+        finally:
+            self._handling = False
+        self._forget_sessions()
+        self._set_timer()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Tell(session, message):
+                if connection := self._connections.get(session):
+                    connection.tell(message)
+            case Order(_, message):
+                self.engine.send(message)
+            case Reserve(user, lease, amount):
+                self.ledger.reserve(user, lease, amount)
+            case Settle(user, lease, amount, held):
+                self.ledger.settle(user, lease, amount, held)
+
+    def _forget_sessions(self) -> None:
+        for session in self.state.take_forgotten():
+            self.engine.forget(session)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.state.next_deadline()
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            wait = max(0.0, due - self._clock())
+            self._timer = loop.call_later(wait, self.handle, Tick())
+
+    # --- commands -----------------------------------------------------------------------
+
+    def cancel(self, request: str, user: str) -> bool:
+        """Cancels a request of this user's. False where there is none."""
+        session = self.state.find_request(request)
+        if session is None or session.user != user:
+            return False
+        self.handle(NotebookSaid(session.id, CancelRequest(request)))
+        return True
+
+    def end_worker(self, session: str, user: str) -> bool:
+        """Ends the worker of a session of this user's. False where there is none."""
+        known = self.state.sessions.get(session)
+        if known is None or known.user != user:
+            return False
+        self.handle(NotebookSaid(session, EndWorker(session)))
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Gives what `%gpu`, `zerokernel status` and tests read; JSON-able."""
+        now = self._clock()
+        return {
+            "version": zerokernel.__version__,
+            "protocol": PROTOCOL_VERSION,
+            "pid": os.getpid(),
+            "uptime": now - self._started_at,
+            **snapshot(self.state, now),
+            "engine": self.engine.statistics(),
+        }
+
+    def usage(self, user: str) -> dict[str, Any]:
+        """Gives the user's books in milliseconds; JSON-able."""
+        return {
+            **asdict(self.ledger.usage(user)),
+            "remaining": self.ledger.remaining(user),
+            "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
+        }
+
+    async def close(self) -> None:
+        """Ends every worker and supervisor."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.engine.close()

@@ -1,0 +1,184 @@
+"""The broker of one person on one machine: starts with the first notebook, ends when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import pwd
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import zerokernel
+from zerokernel.broker.app import Server, make_application
+from zerokernel.broker.devices import DeviceLocks, Devices, choose_devices
+from zerokernel.broker.dispatch import Broker
+from zerokernel.broker.engines import LocalEngine
+from zerokernel.broker.engines.leftovers import find_leftovers, wait_until_gone
+from zerokernel.broker.identity import OwnerIdentity
+from zerokernel.broker.ledger import MemoryLedger
+from zerokernel.broker.scheduling import Policy, SchedulerState, Slice, SliceSetAside
+from zerokernel.client.address import (
+    BrokerAddress,
+    address_file,
+    prepare_directory,
+    remove_address,
+    write_address,
+)
+from zerokernel.errors import BrokerUnavailable, DeviceBusy
+from zerokernel.messages import PROTOCOL_VERSION
+from zerokernel.settings import Settings
+
+log = logging.getLogger("zerokernel.broker")
+
+_PREDECESSOR_SECONDS = 10.0
+"""An earlier broker that is just ending is done by then."""
+_LEFTOVER_SLACK = 2.0
+
+
+def serve_embedded(settings: Settings, visible: str | None = None) -> None:
+    """Runs the embedded broker until it is idle for long or told to end.
+
+    Args:
+        settings: What it offers, and where its files lie.
+        visible: What CUDA_VISIBLE_DEVICES was for the user, None where it was not set.
+
+    Raises:
+        BrokerUnavailable: Another one runs already.
+        DeviceBusy: All devices are held by another broker.
+        DeviceUnavailable: The devices cannot be read.
+    """
+    prepare_directory(settings.runtime_directory)
+    with only_one(settings.runtime_directory), DeviceLocks() as locks:
+        slices = lock_slices(choose_devices(settings, visible), locks)
+        asyncio.run(_serve(settings, slices))
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Holds the lock of the running broker; waits for one that is just ending."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(directory / "broker.running", flags, 0o600)
+    until = time.monotonic() + _PREDECESSOR_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    raise BrokerUnavailable(f"A broker runs already in {directory}.") from error
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lock_slices(devices: Devices, locks: DeviceLocks) -> list[Slice]:
+    """Gives the slices that no other broker holds, and holds them.
+
+    Raises:
+        DeviceBusy: Every one is held by another broker.
+    """
+    found, free, busy = devices.discover(), [], None
+    for one in found:
+        try:
+            if not one.simulated:
+                locks.acquire(one.id)
+            free.append(one)
+        except DeviceBusy as error:
+            log.warning("%s", error)
+            busy = error
+    if busy is not None and not free:
+        raise busy
+    return free
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Gives the scheduler's policy by the settings."""
+    return Policy(
+        park_seconds=settings.park_seconds,
+        kernel_grace_seconds=settings.kernel_grace_seconds,
+    )
+
+
+async def _serve(settings: Settings, slices: list[Slice]) -> None:
+    state = SchedulerState(slices, policy_of(settings))
+    broker = Broker(state, LocalEngine(settings), MemoryLedger())
+    life = _Life(settings, broker)
+    leftovers = asyncio.create_task(_clear_leftovers(settings, broker))
+    try:
+        await life.run(slices)
+    finally:
+        leftovers.cancel()
+        await asyncio.gather(leftovers, return_exceptions=True)
+
+
+class _Life:
+    """From the address file's writing to its removal."""
+
+    def __init__(self, settings: Settings, broker: Broker) -> None:
+        self._settings = settings
+        self._broker = broker
+        self._ended = asyncio.Event()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        broker.on_idle_change = self._idle_changed
+        broker.on_shutdown = self._ended.set
+
+    async def run(self, slices: list[Slice]) -> None:
+        token = secrets.token_urlsafe(32)
+        server = Server(make_application(self._broker, OwnerIdentity(token, owner())))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ended.set)
+        address = BrokerAddress(
+            server.url, token, os.getpid(), PROTOCOL_VERSION, zerokernel.__version__, sys.executable
+        )
+        file = address_file(self._settings)
+        self._idle_changed(True)
+        write_address(file, address)
+        offered = ", ".join(one.display for one in slices) or "no slice"
+        log.info("zerokernel %s serves at %s: %s", address.version, server.url, offered)
+        try:
+            await self._ended.wait()
+        finally:
+            log.info("the broker ends")
+            remove_address(file, os.getpid())
+            await server.close()
+            await self._broker.close()
+
+    def _idle_changed(self, idle: bool) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if idle:
+            loop, wait = asyncio.get_running_loop(), self._settings.broker_idle_seconds
+            self._idle_timer = loop.call_later(wait, self._ended.set)
+
+
+async def _clear_leftovers(settings: Settings, broker: Broker) -> None:
+    """Keeps the slices aside while workers of an earlier, killed broker may be on them."""
+    leftovers = find_leftovers(settings.runtime_directory)
+    if not leftovers:
+        return
+    records = list(broker.state.slices)
+    for one in records:
+        broker.handle(SliceSetAside(one, "the workers of an earlier broker still end"))
+    await wait_until_gone(leftovers, settings.broker_grace_seconds + _LEFTOVER_SLACK)
+    find_leftovers(settings.runtime_directory)  # takes their files away
+    for one in records:
+        broker.handle(SliceSetAside(one, ""))
+
+
+def owner() -> str:
+    """Gives the name of the person whose process this is."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user often has no name
+        return str(os.getuid())

@@ -1,0 +1,37 @@
+"""The scheduler: a pure state machine. Events and the time in, actions out."""
+
+from zerokernel.broker.scheduling.actions import Action, Order, Reserve, Settle, Tell
+from zerokernel.broker.scheduling.events import (
+    Event,
+    NotebookSaid,
+    SessionClosed,
+    SessionConnected,
+    SessionLost,
+    SlicesChanged,
+    SliceSetAside,
+    Tick,
+)
+from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.records import Slice
+from zerokernel.broker.scheduling.snapshot import snapshot
+from zerokernel.broker.scheduling.state import SchedulerState
+
+__all__ = [
+    "Action",
+    "Event",
+    "NotebookSaid",
+    "Order",
+    "Policy",
+    "Reserve",
+    "SchedulerState",
+    "SessionClosed",
+    "SessionConnected",
+    "SessionLost",
+    "Settle",
+    "Slice",
+    "SliceSetAside",
+    "SlicesChanged",
+    "Tell",
+    "Tick",
+    "snapshot",
+]

@@ -1,0 +1,63 @@
+"""What the scheduler wants done. Whoever carries it out decides nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerokernel.messages import (
+    Bind,
+    Granted,
+    LeaseEnded,
+    Park,
+    Queued,
+    Refused,
+    StopWorker,
+    WorkerGone,
+)
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Send this to the session's notebook."""
+
+    session: str
+    message: Queued | Granted | Refused | LeaseEnded | WorkerGone
+
+
+@dataclass(frozen=True)
+class Order:
+    """Send this to the supervisor of the session's worker."""
+
+    session: str
+    message: Bind | Park | StopWorker
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Reserve quota for a lease.
+
+    Attributes:
+        amount: Milliseconds.
+    """
+
+    user: str
+    lease: str
+    amount: int
+
+
+@dataclass(frozen=True)
+class Settle:
+    """Replace a lease's reservation by what it used.
+
+    Attributes:
+        amount: Milliseconds that the cell ran; 0 for a start that failed.
+        held: Milliseconds that the slice was held.
+    """
+
+    user: str
+    lease: str
+    amount: int
+    held: int
+
+
+Action = Tell | Order | Reserve | Settle

@@ -1,0 +1,87 @@
+"""What may happen to the scheduler.
+
+What notebooks and supervisors say reaches it as their own messages: a notebook's wrapped
+in `NotebookSaid`, which says who spoke; a supervisor's as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerokernel.broker.scheduling.records import Slice
+from zerokernel.messages import (
+    CancelRequest,
+    EndWorker,
+    ReleaseLease,
+    RequestLease,
+    TaskEnded,
+    TaskStarted,
+    WorkerEnded,
+    WorkerForked,
+)
+
+
+@dataclass(frozen=True)
+class SessionConnected:
+    """A notebook opened its session, or came back to it."""
+
+    session: str
+    name: str
+    user: str
+
+
+@dataclass(frozen=True)
+class SessionLost:
+    """The connection to a notebook ended. It may come back within the grace time."""
+
+    session: str
+
+
+@dataclass(frozen=True)
+class SessionClosed:
+    """A session is over; nobody comes back."""
+
+    session: str
+
+
+@dataclass(frozen=True)
+class NotebookSaid:
+    """A notebook sent a message within its session."""
+
+    session: str
+    message: RequestLease | CancelRequest | ReleaseLease | EndWorker
+
+
+@dataclass(frozen=True)
+class SlicesChanged:
+    """These are all slices there are now."""
+
+    slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True)
+class SliceSetAside:
+    """A slice must not be leased for the reason given; "" makes it usable again."""
+
+    slice: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time went by. Needed at the latest when `SchedulerState.next_deadline` says."""
+
+
+Event = (
+    SessionConnected
+    | SessionLost
+    | SessionClosed
+    | NotebookSaid
+    | SlicesChanged
+    | SliceSetAside
+    | Tick
+    | WorkerForked
+    | TaskStarted
+    | TaskEnded
+    | WorkerEnded
+)

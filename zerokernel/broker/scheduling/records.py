@@ -1,0 +1,134 @@
+"""What the scheduler remembers. `Slice` is a value; the others change, and only in `state`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zerokernel.messages import LeaseEnded, Refused
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a device that one worker at a time may use.
+
+    Attributes:
+        id: The device's or MIG instance's UUID, or a made one for a simulated slice.
+        name: What people call it, such as "half H200" or "simulated 1".
+        size: The name under which it is asked for.
+        memory: Bytes.
+        environment: Variables that show a worker exactly this slice.
+    """
+
+    id: str
+    name: str
+    size: str
+    memory: int
+    simulated: bool
+    environment: Mapping[str, str] = field(hash=False)
+
+    @property
+    def display(self) -> str:
+        """Gives name and memory, such as "half H200 · 70 GB"."""
+        # Rounded up: of what is sold as 80 GB a driver reports 79.6.
+        return f"{self.name} · {-(-self.memory // (1 << 30))} GB"
+
+
+@dataclass
+class Worker:
+    """A session's worker process, from its fork to the report of its end.
+
+    Attributes:
+        stuck: It was killed long ago and its end was not reported.
+        successor: Forked before this one's end was reported.
+    """
+
+    process: int
+    parked_at: float | None = None
+    stopping_at: float | None = None
+    stuck: bool = False
+    successor: Worker | None = None
+
+
+@dataclass
+class Session:
+    """One notebook. It has at most one worker and at most one lease."""
+
+    id: str
+    name: str
+    user: str
+    connected: bool = True
+    closed: bool = False
+    lost_at: float | None = None
+    worker: Worker | None = None
+    lease: Lease | None = None
+    waiting: int = 0
+    answers: OrderedDict[str, LeaseEnded | Refused] = field(default_factory=OrderedDict)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether its worker was killed and does not end."""
+        return self.worker is not None and self.worker.stuck
+
+
+@dataclass
+class Request:
+    """A request that waits. ``place`` and ``reason`` are what its notebook was told last."""
+
+    id: str
+    session: Session
+    size: str
+    duration: float
+    arrival: int
+    arrived_at: float
+    place: int = 0
+    reason: str = ""
+
+
+@dataclass
+class Lease:
+    """A slice given to a request. Not granted yet while a worker that must go still ends."""
+
+    request: Request
+    slice: SliceRecord
+    granted_at: float | None = None
+    started_at: float | None = None
+    release_at: float | None = None
+
+    @property
+    def id(self) -> str:
+        """A lease has its request's id: made by the client, so that a repeat is harmless."""
+        return self.request.id
+
+    @property
+    def session(self) -> Session:
+        """Whose it is."""
+        return self.request.session
+
+
+@dataclass
+class SliceRecord:
+    """A slice and who is on it.
+
+    Attributes:
+        occupant: Whose worker has memory there: bound, parked or dying.
+        reason: Why it is set aside by order from outside; "" if it is not.
+    """
+
+    slice: Slice
+    lease: Lease | None = None
+    occupant: Session | None = None
+    reason: str = ""
+    removed: bool = False
+
+    @property
+    def set_aside(self) -> str:
+        """Why it cannot be leased, "" if it can."""
+        if self.removed:
+            return f"{self.slice.name} was removed"
+        if self.reason:
+            return self.reason
+        if self.occupant is not None and self.occupant.stuck:
+            return f"the worker of {self.occupant.name!r} was killed and does not end"
+        return ""

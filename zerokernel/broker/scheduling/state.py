@@ -1,0 +1,589 @@
+"""The scheduler itself: `SchedulerState.handle(event, now)` gives the actions to carry out.
+
+It has no clock, socket or thread, so that it can be property-tested and simulated. What
+changes in here changes nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from zerokernel.broker.scheduling.actions import Action, Order, Reserve, Settle, Tell
+from zerokernel.broker.scheduling.events import (
+    Event,
+    NotebookSaid,
+    SessionClosed,
+    SessionConnected,
+    SessionLost,
+    SlicesChanged,
+    SliceSetAside,
+    Tick,
+)
+from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.records import (
+    Lease,
+    Request,
+    Session,
+    Slice,
+    SliceRecord,
+    Worker,
+)
+from zerokernel.broker.scheduling.waiting import Queue, expected_starts, explain
+from zerokernel.messages import (
+    Bind,
+    CancelRequest,
+    EndWorker,
+    Granted,
+    LeaseEnded,
+    Park,
+    Queued,
+    Refused,
+    ReleaseLease,
+    RequestLease,
+    StopWorker,
+    TaskEnded,
+    TaskStarted,
+    WorkerEnded,
+    WorkerForked,
+    WorkerGone,
+)
+
+
+class SchedulerState:
+    """Who waits, who holds which slice, and whose worker is where.
+
+    Invariants: a slice has at most one lease; a lease is granted only when no other
+    session's worker is on its slice and its own session's is nowhere else; each granted
+    lease is reserved once and settled once.
+    """
+
+    def __init__(self, slices: Iterable[Slice] = (), policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        # All mutable state: these, and the records in them.
+        self.slices: dict[str, SliceRecord] = {s.id: SliceRecord(s) for s in slices}
+        self.sessions: dict[str, Session] = {}
+        self.queue = Queue()
+        self._arrivals = 0
+        self._forgotten: list[str] = []
+        # Within one `handle`: what it decided, and why a place may have become worse.
+        self._actions: list[Action] = []
+        self._setback = ""
+
+    def __repr__(self) -> str:
+        leased = sum(one.lease is not None for one in self.slices.values())
+        return (
+            f"<SchedulerState {leased} of {len(self.slices)} slices leased, "
+            f"{len(self.queue)} waiting, {len(self.sessions)} sessions>"
+        )
+
+    def sizes(self) -> tuple[str, ...]:
+        """Gives the sizes that may be asked for, smallest first."""
+        least: dict[str, int] = {}
+        for record in self.slices.values():
+            if not record.removed:
+                size, memory = record.slice.size, record.slice.memory
+                least[size] = min(memory, least.get(size, memory))
+        return tuple(sorted(least, key=lambda size: (least[size], size)))
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Takes an event in and gives what must be done, in order."""
+        self._actions, self._setback = [], ""
+        _HANDLERS[type(event)](self, event, now)
+        self._advance_leases(now)
+        self._assign_free_slices(now)
+        self._park_idle_workers(now)
+        self._tell_places(now)
+        return self._actions
+
+    def next_deadline(self) -> float | None:
+        """Gives the time at which a `Tick` is needed, None if nothing is due."""
+        times = [self._lease_due(r.lease) for r in self.slices.values() if r.lease]
+        times += [self._session_due(s) for s in self.sessions.values()]
+        return min((t for t in times if t != math.inf), default=None)
+
+    def find_request(self, request: str) -> Session | None:
+        """Gives the session that waits with this request or holds its lease."""
+        if waiting := self.queue.find(request):
+            return waiting.session
+        leases = (one.lease for one in self.slices.values())
+        return next((x.session for x in leases if x is not None and x.id == request), None)
+
+    def take_forgotten(self) -> list[str]:
+        """Gives the sessions that are over since the last call."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
+
+    # --- sessions -----------------------------------------------------------------------
+
+    def _connected(self, event: SessionConnected, now: float) -> None:
+        session = self.sessions.get(event.session)
+        if session is None:
+            self.sessions[event.session] = Session(event.session, event.name, event.user)
+            return
+        session.name, session.connected, session.closed = event.name, True, False
+        session.lost_at = None
+        if session.lease is not None and session.lease.granted_at is not None:
+            self._tell_granted(session.lease)
+        for request in self.queue.of_session(session.id):
+            self._tell_again(request)
+
+    def _lost(self, event: SessionLost, now: float) -> None:
+        session = self.sessions.get(event.session)
+        if session is None or not session.connected:
+            return
+        session.connected, session.lost_at = False, now
+        if not self.policy.kernel_grace_seconds:
+            self._close(session, now)
+
+    def _closed(self, event: SessionClosed, now: float) -> None:
+        if session := self.sessions.get(event.session):
+            session.connected = False
+            self._close(session, now)
+
+    def _close(self, session: Session, now: float) -> None:
+        session.closed, session.lost_at = True, None
+        for request in self.queue.of_session(session.id):
+            self.queue.remove(request)
+        if session.lease is not None:
+            self._cut_short(session.lease, "kernel lost", now)
+        if session.worker is not None:
+            self._stop(session, "kernel lost", now)
+        self._forget_if_over(session)
+
+    def _forget_if_over(self, session: Session) -> None:
+        if session.closed and session.worker is None:
+            self.sessions.pop(session.id, None)
+            self._forgotten.append(session.id)
+
+    # --- what notebooks ask for ---------------------------------------------------------
+
+    def _said(self, event: NotebookSaid, now: float) -> None:
+        session = self.sessions.get(event.session)
+        if session is None or session.closed:
+            return
+        match event.message:
+            case RequestLease() as message:
+                self._requested(session, message, now)
+            case CancelRequest(request):
+                self._cancelled(session, request, now)
+            case ReleaseLease(lease):
+                self._released(session, lease, now)
+            case EndWorker(target):
+                self._end_worker(session, target, now)
+
+    def _requested(self, session: Session, message: RequestLease, now: float) -> None:
+        if self._repeated(session, message.request):
+            return
+        size = message.size or next(iter(self.sizes()), "")
+        if refusal := self._refusal(session, message, size):
+            self._refuse(session, message.request, *refusal)
+            return
+        self._arrivals += 1
+        self.queue.add(
+            Request(message.request, session, size, message.duration, self._arrivals, now)
+        )
+
+    def _repeated(self, session: Session, request: str) -> bool:
+        """Answers a request that was made before."""
+        if answer := session.answers.get(request):
+            self._actions.append(Tell(session.id, answer))
+            return True
+        if session.lease is not None and session.lease.id == request:
+            if session.lease.granted_at is not None:
+                self._tell_granted(session.lease)
+            return True
+        waiting = self.queue.find(request)
+        if waiting is None or waiting.session is not session:
+            return False
+        self._tell_again(waiting)
+        return True
+
+    def _refusal(
+        self, session: Session, message: RequestLease, size: str
+    ) -> tuple[str, str] | None:
+        duration, longest = message.duration, self.policy.longest
+        if not (math.isfinite(duration) and 0 < duration <= longest):
+            return "BadDuration", (
+                f"A cell can ask for more than 0 s and at most {longest / 86_400:g} days; "
+                f"this one asks for {duration} s."
+            )
+        if size not in self.sizes():
+            there = ", ".join(repr(one) for one in self.sizes()) or "none at all"
+            return "UnknownSize", f"There is no slice of size {size!r} here. There is: {there}."
+        if session.waiting >= self.policy.waiting_per_session:
+            return "RequestRefused", f"The notebook has {session.waiting} requests waiting already."
+        if self.find_request(message.request) is not None:
+            return "RequestRefused", "Another notebook uses this request's id."
+        if session.stuck:
+            return "WorkerStartFailed", _STUCK
+        return None
+
+    def _cancelled(self, session: Session, request: str, now: float) -> None:
+        waiting = self.queue.find(request)
+        if waiting is not None and waiting.session is session:
+            self.queue.remove(waiting)
+        elif session.lease is not None and session.lease.id == request:
+            self._released(session, request, now)
+            return
+        # Also where it is not known: the cancel may have overtaken its request.
+        if request not in session.answers:
+            self._refuse(session, request, "RequestCancelled", "The request was cancelled.")
+
+    def _released(self, session: Session, lease_id: str, now: float) -> None:
+        lease = session.lease
+        if lease is None or lease.id != lease_id:
+            return
+        if lease.granted_at is None:
+            self._take_back(lease)
+            self._refuse(session, lease.id, "RequestCancelled", "The request was cancelled.")
+        elif session.worker is None:
+            self._cut_short(lease, "cancelled", now)
+        elif lease.release_at is None:
+            lease.release_at = now + self.policy.release_grace
+
+    def _end_worker(self, session: Session, target: str, now: float) -> None:
+        other = self.sessions.get(target)
+        if other is None or other.user != session.user:
+            return
+        if other.lease is not None and other.lease.granted_at is not None:
+            self._cut_short(other.lease, "restart", now)
+        elif other.worker is not None:
+            self._stop(other, "restart", now)
+
+    # --- what supervisors report --------------------------------------------------------
+
+    def _forked(self, event: WorkerForked, now: float) -> None:
+        session = self.sessions.get(event.session)
+        if session is None or session.closed:
+            self._order(event.session, StopWorker(event.session, "kernel lost"))
+        elif session.worker is None:
+            session.worker = Worker(event.process)
+        else:
+            # Its notebook saw the old one die before its end was reported.
+            session.worker.successor = Worker(event.process)
+
+    def _started(self, event: TaskStarted, now: float) -> None:
+        if (lease := self._live(event.session, event.lease)) and lease.started_at is None:
+            lease.started_at = now
+
+    def _ended(self, event: TaskEnded, now: float) -> None:
+        if lease := self._live(event.session, event.lease):
+            # The report is about a worker, even if that of its fork was lost.
+            lease.session.worker = lease.session.worker or Worker(0)
+            self._end(lease, "finished", event.ran, now)
+
+    def _worker_ended(self, event: WorkerEnded, now: float) -> None:
+        session = self.sessions.get(event.session)
+        if session is None:
+            return
+        known = session.worker
+        session.worker = known.successor if known is not None else None
+        lease = self._live(event.session, event.lease)
+        if lease is not None:
+            self._end(lease, event.cause, event.ran, now)
+        # A lease that is bound while the worker was not (it was parked) waits for the next one.
+        if session.lease is None or session.lease.granted_at is None:
+            self._vacate(session)
+        if known is not None or lease is not None:
+            self._tell(session, WorkerGone(session.id, event.cause, event.detail))
+        if session.closed and session.worker is not None:
+            self._stop(session, "kernel lost", now)
+        self._forget_if_over(session)
+
+    def _live(self, session_id: str, lease_id: str) -> Lease | None:
+        session = self.sessions.get(session_id)
+        lease = session.lease if session is not None else None
+        granted = lease is not None and lease.granted_at is not None
+        return lease if granted and lease is not None and lease.id == lease_id else None
+
+    # --- slices -------------------------------------------------------------------------
+
+    def _slices_changed(self, event: SlicesChanged, now: float) -> None:
+        present = {one.id: one for one in event.slices}
+        for record in list(self.slices.values()):
+            record.removed = record.slice.id not in present
+            if record.removed and record.occupant is not None and record.lease is None:
+                self._stop(record.occupant, "evicted: its slice was removed", now)
+        for one in event.slices:
+            self.slices.setdefault(one.id, SliceRecord(one)).slice = one
+        self._drop_removed()
+        self._setback = "the slices changed"
+        self._requeue_from_unusable()
+        self._refuse_missing_sizes()
+
+    def _set_aside(self, event: SliceSetAside, now: float) -> None:
+        if record := self.slices.get(event.slice):
+            record.reason = event.reason
+            self.queue.changed.add(record.slice.size)
+            self._setback = f"{record.slice.name} was set aside" if event.reason else ""
+            self._requeue_from_unusable()
+
+    def _drop_removed(self) -> None:
+        for record in list(self.slices.values()):
+            if record.removed and record.lease is None and record.occupant is None:
+                del self.slices[record.slice.id]
+
+    def _requeue_from_unusable(self) -> None:
+        """Takes back leases that are not granted yet from slices that cannot be used now."""
+        for record in list(self.slices.values()):
+            self.queue.changed.add(record.slice.size)
+            if record.lease is not None and record.lease.granted_at is None and record.set_aside:
+                self.queue.add(self._take_back(record.lease))
+        self._drop_removed()
+
+    def _refuse_missing_sizes(self) -> None:
+        there = self.sizes()
+        for size in self.queue.sizes():
+            for request in [] if size in there else self.queue.in_order(size, 0.0):
+                self.queue.remove(request)
+                why = f"The last slice of size {size!r} was removed."
+                self._refuse(request.session, request.id, "UnknownSize", why)
+
+    # --- time ---------------------------------------------------------------------------
+
+    def _tick(self, event: Tick, now: float) -> None:
+        for record in list(self.slices.values()):
+            if record.lease is not None and now >= self._lease_due(record.lease):
+                cause = "deadline" if record.lease.release_at is None else "cancelled"
+                self._cut_short(record.lease, cause, now)
+        for session in list(self.sessions.values()):
+            if now >= self._session_due(session):
+                self._session_is_due(session, now)
+
+    def _lease_due(self, lease: Lease) -> float:
+        if lease.granted_at is None:
+            return math.inf
+        backstop = lease.granted_at + self._hold(lease) + self.policy.deadline_slack
+        return min(backstop, math.inf if lease.release_at is None else lease.release_at)
+
+    def _hold(self, lease: Lease) -> float:
+        return lease.request.duration + self.policy.binding_allowance
+
+    def _session_due(self, session: Session) -> float:
+        due = math.inf
+        if session.lost_at is not None:
+            due = session.lost_at + self.policy.kernel_grace_seconds
+        if (worker := session.worker) and not worker.stuck:
+            if worker.stopping_at is not None:
+                due = min(due, worker.stopping_at + self.policy.stop_seconds)
+            elif worker.parked_at is not None:
+                due = min(due, worker.parked_at + self.policy.park_seconds)
+        return due
+
+    def _session_is_due(self, session: Session, now: float) -> None:
+        if session.lost_at is not None and now >= (
+            session.lost_at + self.policy.kernel_grace_seconds
+        ):
+            self._close(session, now)
+        elif session.worker is not None and session.worker.stopping_at is not None:
+            self._give_up_on(session, session.worker)
+        else:
+            self._stop(session, "idle", now)
+
+    def _give_up_on(self, session: Session, worker: Worker) -> None:
+        """Sets aside what a killed worker keeps, until its end is reported after all."""
+        worker.stuck = True
+        self._setback = f"the worker of {session.name!r} was killed and does not end"
+        if session.lease is not None and session.lease.granted_at is None:
+            request = self._take_back(session.lease)
+            self._refuse(session, request.id, "WorkerStartFailed", _STUCK)
+        for request in self.queue.of_session(session.id):
+            self.queue.remove(request)
+            self._refuse(session, request.id, "WorkerStartFailed", _STUCK)
+        self._requeue_from_unusable()
+
+    # --- the life of a lease ------------------------------------------------------------
+
+    def _assign_free_slices(self, now: float) -> None:
+        """The only place where a request gets a slice."""
+        for size in self.queue.sizes():
+            free = [r for r in self.slices.values() if _is_free(r) and r.slice.size == size]
+            for request in self.queue.in_order(size, now) if free else ():
+                session = request.session
+                if not session.connected or session.lease is not None:
+                    continue
+                record = min(free, key=lambda one: _preference(one, session))
+                free.remove(record)
+                self.queue.remove(request)
+                record.lease = session.lease = Lease(request, record)
+                self._advance(session.lease, now)
+                if not free:
+                    break
+
+    def _advance_leases(self, now: float) -> None:
+        for record in list(self.slices.values()):
+            if record.lease is not None and record.lease.granted_at is None:
+                self._advance(record.lease, now)
+
+    def _advance(self, lease: Lease, now: float) -> None:
+        """Grants the lease once no worker is in the way; ends those that are."""
+        session, occupant = lease.session, lease.slice.occupant
+        if occupant is not None and occupant is not session:
+            self._stop(occupant, "evicted", now)
+        if any(r.occupant is session for r in self.slices.values() if r is not lease.slice):
+            self._stop(session, "evicted: another slice", now)
+        if lease.slice.occupant not in (None, session):
+            return
+        if session.worker is None or session.worker.stopping_at is None:
+            self._grant(lease, now)
+
+    def _grant(self, lease: Lease, now: float) -> None:
+        session, one, limit = lease.session, lease.slice.slice, lease.request.duration
+        lease.granted_at, lease.slice.occupant = now, session
+        if session.worker is not None:
+            session.worker.parked_at = None
+        self._actions.append(Reserve(session.user, lease.id, _milliseconds(limit)))
+        hold = self._hold(lease)
+        environment = dict(one.environment)
+        self._order(
+            session.id,
+            Bind(session.id, lease.id, environment, one.name, one.simulated, limit, hold),
+        )
+        self._tell_granted(lease)
+
+    def _end(self, lease: Lease, reason: str, ran: float, now: float) -> None:
+        """The only place where a granted lease ends: settled, told, remembered."""
+        granted_at = lease.granted_at if lease.granted_at is not None else now
+        held = max(0.0, now - granted_at)
+        # A worker's process is its user's: what it reports is held against our own clock.
+        ran = min(max(0.0, ran), held) if math.isfinite(ran) else held
+        session = lease.session
+        lease.slice.lease = session.lease = None
+        self._actions.append(
+            Settle(session.user, lease.id, _milliseconds(ran), _milliseconds(held))
+        )
+        self._answer(session, lease.id, LeaseEnded(lease.id, reason, ran, held))
+        self.queue.changed.add(lease.slice.slice.size)
+        if session.worker is None:
+            self._vacate(session)
+
+    def _cut_short(self, lease: Lease, reason: str, now: float) -> None:
+        """Ends a lease whose task may still run, and its worker with it."""
+        session = lease.session
+        if lease.granted_at is None:
+            self._take_back(lease)
+            return
+        self._end(lease, reason, 0.0 if lease.started_at is None else now - lease.started_at, now)
+        self._stop(session, reason, now)
+
+    def _take_back(self, lease: Lease) -> Request:
+        """Undoes the assignment of a slice that was not granted yet."""
+        lease.slice.lease = lease.session.lease = None
+        self.queue.changed.add(lease.slice.slice.size)
+        return lease.request
+
+    def _stop(self, session: Session, cause: str, now: float) -> None:
+        if session.worker is None:
+            # None is known, but the supervisor may hold a Bind for one to come.
+            self._vacate(session)
+        elif session.worker.stopping_at is not None:
+            return
+        else:
+            session.worker.stopping_at = now
+        self._order(session.id, StopWorker(session.id, cause))
+
+    def _vacate(self, session: Session) -> None:
+        for record in self.slices.values():
+            if record.occupant is session:
+                record.occupant = None
+                self.queue.changed.add(record.slice.size)
+        self._drop_removed()
+
+    def _park_idle_workers(self, now: float) -> None:
+        for record in self.slices.values():
+            session = record.occupant if record.lease is None else None
+            worker = session.worker if session is not None else None
+            if session is None or worker is None or worker.stopping_at is not None:
+                continue
+            if record.removed:
+                self._stop(session, "evicted: its slice was removed", now)
+            elif worker.parked_at is None:
+                worker.parked_at = now
+                self._order(session.id, Park(session.id))
+
+    # --- answers ------------------------------------------------------------------------
+
+    def _order(self, session: str, message: Bind | Park | StopWorker) -> None:
+        self._actions.append(Order(session, message))
+
+    def _tell(self, session: Session, message: Any) -> None:
+        if session.connected:
+            self._actions.append(Tell(session.id, message))
+
+    def _tell_granted(self, lease: Lease) -> None:
+        one, granted_at = lease.slice.slice, lease.granted_at or 0.0
+        waited = max(0.0, granted_at - lease.request.arrived_at)
+        limit = lease.request.duration
+        message = Granted(lease.id, lease.id, one.name, limit, waited, one.simulated)
+        self._tell(lease.session, message)
+
+    def _tell_again(self, request: Request) -> None:
+        request.place, request.reason = 0, ""
+        self.queue.changed.add(request.size)
+
+    def _refuse(self, session: Session, request: str, code: str, reason: str) -> None:
+        self._answer(session, request, Refused(request, code, reason))
+
+    def _answer(self, session: Session, request: str, answer: LeaseEnded | Refused) -> None:
+        session.answers[request] = answer
+        if len(session.answers) > self.policy.answers_per_session:
+            session.answers.popitem(last=False)
+        self._tell(session, answer)
+
+    def _tell_places(self, now: float) -> None:
+        for size in sorted(self.queue.changed):
+            requests = self.queue.in_order(size, now)
+            slices = [r for r in self.slices.values() if r.slice.size == size]
+            starts = expected_starts(requests, slices, now)
+            for place, (request, start) in enumerate(zip(requests, starts, strict=True), 1):
+                self._tell_place(request, place, start, explain(request, place, slices))
+        self.queue.changed.clear()
+
+    def _tell_place(self, request: Request, place: int, start: float | None, reason: str) -> None:
+        if 0 < request.place < place and self._setback:
+            reason = f"{self._setback}; {reason}"
+        if (place, reason) != (request.place, request.reason):
+            request.place, request.reason = place, reason
+            self._tell(request.session, Queued(request.id, place, start, reason))
+
+
+_STUCK = "The notebook's previous worker was killed and does not end. Restart the kernel."
+
+_HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
+    SessionConnected: SchedulerState._connected,
+    SessionLost: SchedulerState._lost,
+    SessionClosed: SchedulerState._closed,
+    NotebookSaid: SchedulerState._said,
+    WorkerForked: SchedulerState._forked,
+    TaskStarted: SchedulerState._started,
+    TaskEnded: SchedulerState._ended,
+    WorkerEnded: SchedulerState._worker_ended,
+    SlicesChanged: SchedulerState._slices_changed,
+    SliceSetAside: SchedulerState._set_aside,
+    Tick: SchedulerState._tick,
+}
+
+
+def _is_free(record: SliceRecord) -> bool:
+    return record.lease is None and not record.set_aside
+
+
+def _preference(record: SliceRecord, session: Session) -> tuple[int, float]:
+    """Lowest is best: where the session's worker is, an empty one, where one ends already,
+    then the one whose parked worker was used least recently.
+    """  # noqa: D205 - one sentence
+    occupant = record.occupant
+    if occupant is None:
+        return (1, 0.0)
+    if occupant.worker is not None and occupant.worker.stopping_at is not None:
+        return (2, 0.0)
+    if occupant is session:
+        return (0, 0.0)
+    parked_at = occupant.worker.parked_at if occupant.worker is not None else None
+    return (3, parked_at or 0.0)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
