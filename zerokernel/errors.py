@@ -68,6 +68,10 @@ class DeviceBusy(ZeroKernelError):
     """Another broker on this machine holds the device."""
 
 
+class DeviceUnavailable(ZeroKernelError):
+    """The devices that there should be cannot be read."""
+
+
 class WorkerStartFailed(ZeroKernelError):
     """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
 
