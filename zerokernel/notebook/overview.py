@@ -19,17 +19,13 @@ class Overview:
     Attributes:
         session: This notebook's session id, "" before it has one.
         broker: The broker's status as it sends it: slices, queue, sessions and the like.
-        problem: Why the broker's status is missing, in words for the user.
     """
 
     session: str = ""
     broker: Mapping[str, Any] = field(default_factory=dict)
-    problem: str = ""
 
     def title(self) -> str:
         """Gives the line about the broker."""
-        if self.problem:
-            return f"zerokernel{SEPARATOR}{self.problem}"
         parts = ["zerokernel"]
         if version := self.broker.get("version"):
             parts.append(f"broker {version}")
@@ -95,7 +91,7 @@ class Overview:
 
     def metadata(self) -> dict[str, Any]:
         """Gives the output's metadata, with all that is known for programs."""
-        figures = {"session": self.session, "broker": dict(self.broker), "problem": self.problem}
+        figures = {"session": self.session, "broker": dict(self.broker)}
         return {"zerokernel": {"phase": "overview", **figures}}
 
 

@@ -78,12 +78,6 @@ def test_an_idle_machine() -> None:
     ]
 
 
-def test_without_a_broker_the_reason_is_shown() -> None:
-    """An overview never fails for want of a broker: it says what the matter is."""
-    text = Overview(problem="the broker did not start").data()["text/plain"]
-    assert text == "zerokernel · the broker did not start"
-
-
 def test_programs_get_all_of_it() -> None:
     """The metadata holds the broker's own status as JSON."""
     metadata = Overview(session="me", broker=BROKER).metadata()

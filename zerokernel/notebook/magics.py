@@ -1,0 +1,128 @@
+"""`%%gpu` runs a cell on a leased slice; `%gpu` shows and steers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from traitlets import Bool, default
+
+from zerokernel.errors import BadOption
+from zerokernel.notebook.display import check_syntax, plainly
+from zerokernel.notebook.in_place import run_in_place
+from zerokernel.notebook.options import help_text, parse_cell_options
+from zerokernel.notebook.overview import Overview
+from zerokernel.notebook.status import StatusLine
+
+if TYPE_CHECKING:
+    from zerokernel.notebook.session import Session
+    from zerokernel.settings import Settings
+
+LINE_HELP = """Shows and steers what `%%gpu` uses.
+
+    %gpu            the slices, the queue, and this notebook's worker
+    %gpu cancel     withdraws the cell that waits or runs
+    %gpu restart    ends this notebook's worker; the next GPU cell gets a fresh one
+    %gpu help       this text, and the options of `%%gpu`
+
+A notebook runs one cell at a time, so `%gpu cancel` reaches a running cell only from
+elsewhere: a console or notebook that opens a subshell of this kernel. The stop button
+(interrupt) ends a cell, waiting or running, from every front end.
+
+`%config GpuMagics.status_line = False` hides the status line of all later cells.
+"""
+
+SUBCOMMANDS = ("cancel", "restart", "help")
+
+
+@magics_class
+class GpuMagics(Magics):
+    """The magics of one shell.
+
+    Args:
+        shell: The InteractiveShell.
+        session: Runs the cells.
+        settings: Gives the defaults.
+    """
+
+    shell: Any
+    status_line = Bool(
+        help="Whether %%gpu shows its status line and receipt; --quiet hides those of one cell."
+    ).tag(config=True)
+
+    def __init__(self, shell: Any, session: Session, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
+        super().__init__(shell)
+
+    @default("status_line")
+    def _configured_status_line(self) -> bool:
+        return self._settings.status_line
+
+    @cell_magic("gpu")  # type: ignore[arg-type]  # IPython's decorator has no overloads
+    def run_on_slice(self, line: str, cell: str) -> None:
+        """Runs the cell; its help is set below."""
+        plainly(lambda: self._run(line, cell))
+
+    @line_magic("gpu")  # type: ignore[arg-type]  # IPython's decorator has no overloads
+    def steer(self, line: str) -> None:
+        """Shows and steers; its help is set below."""
+        plainly(lambda: self._steer(line.strip()))
+
+    def _run(self, line: str, body: str) -> None:
+        options = parse_cell_options(
+            line, self.shell.ev, self._settings.default_duration, self._settings.default_size
+        )
+        if not body.strip():
+            raise UsageError(
+                "%%gpu has no code below it. Did you mean the line magic %gpu (single %)?"
+            )
+        if options.cpu:
+            run_in_place(self.shell, body)
+            return
+        check_syntax(self.shell, body)
+        shown = self.status_line and not options.quiet
+        status = StatusLine(self.shell, enabled=shown)
+        try:
+            self._session.run(body, options, status)
+        except BaseException as error:
+            status.failed(_first_sentence(error))
+            raise
+
+    def _steer(self, command: str) -> None:
+        actions: dict[str, Callable[[], None]] = {
+            "": self._show_overview,
+            "cancel": lambda: print(self._session.cancel()),
+            "restart": lambda: print(self._session.restart()),
+            "help": lambda: print(f"{LINE_HELP}\n{help_text()}"),
+        }
+        action = actions.get(command)
+        if action is None:
+            raise BadOption(_unknown(command))
+        action()
+
+    def _show_overview(self) -> None:
+        status = self._session.overview()
+        overview = Overview(session=status.get("session", ""), broker=status)
+        self.shell.display_pub.publish(data=overview.data(), metadata=overview.metadata())
+
+
+# Set here because `?` reads it, and the options' help has one source.
+vars(GpuMagics)["run_on_slice"].__doc__ = help_text()
+vars(GpuMagics)["steer"].__doc__ = LINE_HELP
+
+
+def _first_sentence(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].split(". ")[0].rstrip(".")
+
+
+def _unknown(command: str) -> str:
+    text = f"`%gpu {command}` is not a command; there are {', '.join(SUBCOMMANDS)}."
+    if command.startswith("-"):
+        return f"{text} Options belong to `%%gpu` (two %) in a cell's first line."
+    near = difflib.get_close_matches(command.split()[0], SUBCOMMANDS, n=1)
+    return f"{text} Did you mean `%gpu {near[0]}`?" if near else text

@@ -1,0 +1,39 @@
+"""Stands for the session where zerokernel cannot run: `%%gpu --cpu` works, all else says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zerokernel.errors import UnsupportedPlatform
+
+if TYPE_CHECKING:
+    from zerokernel.notebook.options import CellOptions
+    from zerokernel.notebook.status import StatusLine
+
+
+class UnsupportedSession:
+    """A session without a broker, so that a notebook written for Linux still opens."""
+
+    def start(self) -> None:
+        """Does nothing."""
+
+    def run(self, body: str, options: CellOptions, status: StatusLine) -> None:
+        """Raises UnsupportedPlatform."""
+        raise UnsupportedPlatform
+
+    def cancel(self) -> str:
+        """Says that nothing runs."""
+        return str(UnsupportedPlatform())
+
+    restart = cancel
+
+    def overview(self) -> dict[str, Any]:
+        """Raises UnsupportedPlatform."""
+        raise UnsupportedPlatform
+
+    def sizes(self) -> tuple[str, ...]:
+        """Gives none."""
+        return ()
+
+    def close(self) -> None:
+        """Does nothing."""
