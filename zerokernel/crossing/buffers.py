@@ -1,0 +1,128 @@
+"""Large contiguous memory: allocation for what arrives, byte views and digests of what is held."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IN_BAND = 64 * 1024
+"""Buffers below this size travel inside the payload (bytes)."""
+
+CHUNK = 1 << 20
+"""Changes of a buffer are found and sent by chunks of this size (bytes)."""
+
+Digests = tuple[int, ...]
+
+
+def allocate(specs: Sequence[Any]) -> tuple[list[Any], list[memoryview]]:
+    """Makes the objects that will own what a shipment's buffers carry.
+
+    Args:
+        specs: One description per buffer: ``["array", dtype, shape, order]``,
+            ``["storage", bytes]`` or ``["bytes", bytes]``.
+
+    Returns:
+        The owners, and for each a writable view of its bytes to be filled.
+    """
+    owners = [_allocate_one(*spec) for spec in specs]
+    return owners, [writable_view(owner) for owner in owners]
+
+
+def _allocate_one(form: str, *details: Any) -> Any:
+    if form == "array":
+        import numpy as np
+
+        dtype, shape, order = details
+        return np.empty(tuple(shape), np.dtype(dtype), order)
+    if form == "storage":
+        import torch
+
+        return torch.UntypedStorage(details[0])
+    if form == "bytes":
+        import numpy as np
+
+        return np.empty(details[0], np.uint8)
+    raise ValueError(f"unknown form of buffer: {form!r}")
+
+
+def writable_view(owner: Any) -> memoryview:
+    """The bytes of a buffer's owner, writable."""
+    return memoryview(byte_array(owner))
+
+
+def readable_view(owner: Any) -> memoryview:
+    """The bytes of a buffer's owner, read-only; the view keeps the owner alive."""
+    return memoryview(byte_array(owner)).toreadonly()
+
+
+def byte_array(owner: Any) -> NDArray[np.uint8]:
+    """The memory of an array, storage or bytes-like object as one flat uint8 array, uncopied."""
+    import numpy as np
+
+    if isinstance(owner, np.ndarray):
+        return _flat(owner)
+    if isinstance(owner, bytes | bytearray | memoryview | array.array):
+        return np.frombuffer(owner, np.uint8) if len(owner) else np.empty(0, np.uint8)
+    return _storage_bytes(owner)
+
+
+def _flat(owner: NDArray[Any]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    if owner.nbytes == 0:
+        return np.empty(0, np.uint8)
+    if not (owner.flags.c_contiguous or owner.flags.f_contiguous):
+        axes = sorted(range(owner.ndim), key=lambda axis: -owner.strides[axis])
+        owner = owner.transpose(axes)
+    flat = owner.view(np.ndarray).reshape(-1, order="A")
+    return flat.view(np.uint8)
+
+
+def _storage_bytes(storage: Any) -> NDArray[np.uint8]:
+    import numpy as np
+    import torch
+
+    if storage.nbytes() == 0:
+        return np.empty(0, np.uint8)
+    if storage.device.type != "cpu":
+        storage = storage.cpu()
+    flat = torch.empty(0, dtype=torch.uint8).set_(storage)
+    found: NDArray[np.uint8] = flat.numpy()
+    return found
+
+
+def digests(owner: Any) -> Digests:
+    """One content hash per chunk (xxh3, 128 bits)."""
+    view = readable_view(owner)
+    return tuple(
+        xxhash.xxh3_128_intdigest(view[start : start + CHUNK])
+        for start in range(0, len(view), CHUNK)
+    )
+
+
+def dirty_runs(before: Digests | None, now: Digests, size: int) -> list[tuple[int, int]]:
+    """The byte ranges (start, stop) whose digests differ, neighbours joined."""
+    if before is None or len(before) != len(now):
+        return [(0, size)] if size else []
+    runs: list[tuple[int, int]] = []
+    for index, (old, new) in enumerate(zip(before, now, strict=True)):
+        if old == new:
+            continue
+        start, stop = index * CHUNK, min((index + 1) * CHUNK, size)
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+def total(views: Iterable[memoryview]) -> int:
+    """The bytes that views span."""
+    return sum(view.nbytes for view in views)

@@ -1,0 +1,161 @@
+"""Objects whose state is more than their references: found by digest, restored from a table."""
+
+from __future__ import annotations
+
+import copy
+import io
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import xxhash
+
+from zerokernel.crossing.parts import Plan
+from zerokernel.crossing.pickling import CuttingPacker
+
+
+@dataclass(frozen=True)
+class Digested:
+    """The digest of one object, and the tokens of the known objects that it holds."""
+
+    value: Any
+    holds: frozenset[int]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digested) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+def digest(item: Any, plan: Plan, make_packer: Callable[[io.BytesIO], CuttingPacker]) -> Digested:
+    """Digests the shallow pickle of an object, known objects in it cut to their tokens.
+
+    An object that cannot be pickled has a digest that equals no other, so it is "changed".
+    """
+    holds: set[int] = set()
+    try:
+        if plan.content == "getstate":
+            values = item.__getstate__()
+            if isinstance(values, dict):
+                found = {key: _one(value, make_packer, holds) for key, value in values.items()}
+                return Digested(found, frozenset(holds))
+        return Digested(_one(item, make_packer, holds, whole=True), frozenset(holds))
+    except Exception:
+        return Digested(object(), frozenset(holds))
+
+
+def _one(
+    value: Any,
+    make_packer: Callable[[io.BytesIO], CuttingPacker],
+    holds: set[int],
+    whole: bool = False,
+) -> Any:
+    stream = io.BytesIO()
+    packer = make_packer(stream)
+    if whole:
+        packer.dump_whole(value)
+    else:
+        packer.dump(value)
+    holds.update(packer.met)
+    made = xxhash.xxh3_128()
+    made.update(stream.getbuffer())
+    for view in packer.buffers:
+        made.update(view)
+    return made.intdigest()
+
+
+def delta(item: Any, before: Digested | None, now: Digested) -> tuple[dict[str, Any], list[str]]:
+    """The entries of ``__getstate__()`` that changed, and the names of those that went."""
+    state = item.__getstate__()
+    old = before.value if before is not None and isinstance(before.value, dict) else {}
+    new = now.value if isinstance(now.value, dict) else {}
+    changed = {key: state[key] for key in state if key not in old or old[key] != new.get(key)}
+    return changed, [key for key in old if key not in state]
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """How the state of one object is taken out, and put into another of its type."""
+
+    take: Callable[[Any], Any]
+    put: Callable[[Any, Any], None]
+
+
+def restorer_of(item: Any) -> Restorer | None:
+    """The restorer of an object's type; None where the object can only be replaced."""
+    for base in type(item).__mro__:
+        name = f"{base.__module__}.{base.__qualname__}"
+        found = _RESTORERS.get(name)
+        if found is not None:
+            return found
+    return None
+
+
+def _buffer_state(item: Any) -> Any:
+    return (item.getvalue(), item.tell())
+
+
+def _put_bytesio(item: Any, state: Any) -> None:
+    value, position = state
+    item.seek(0)
+    item.truncate()
+    item.write(value)
+    item.seek(position)
+
+
+def _put_generator(item: Any, state: Any) -> None:
+    item.bit_generator.state = state
+
+
+def _frame_state(item: Any) -> Any:
+    return (item._mgr, dict(item._attrs), item._flags, getattr(item, "_name", None))
+
+
+def _put_frame(item: Any, state: Any) -> None:
+    manager, attributes, flags, name = state
+    object.__setattr__(item, "_mgr", manager)
+    object.__setattr__(item, "_attrs", attributes)
+    object.__setattr__(item, "_flags", flags)
+    if hasattr(type(item), "name"):
+        object.__setattr__(item, "_name", name)
+    cache = getattr(item, "_item_cache", None)
+    if cache:
+        cache.clear()
+
+
+def _torch_generator_state(item: Any) -> Any:
+    return item.get_state()
+
+
+def _put_ndarray(item: Any, state: Any) -> None:
+    item.__setstate__(state)
+
+
+_BIT_GENERATOR = Restorer(lambda g: g.state, lambda g, state: setattr(g, "state", state))
+
+_RESTORERS: dict[str, Restorer] = {
+    f"{random.Random.__module__}.Random": Restorer(
+        lambda r: (random.Random.getstate(r), dict(vars(r))),
+        lambda r, state: random.Random.setstate(r, state[0]),
+    ),
+    "_io.BytesIO": Restorer(_buffer_state, _put_bytesio),
+    "_io.StringIO": Restorer(_buffer_state, _put_bytesio),
+    "numpy.random._generator.Generator": Restorer(
+        lambda g: copy.deepcopy(g.bit_generator.state), _put_generator
+    ),
+    "numpy.random.bit_generator.BitGenerator": _BIT_GENERATOR,
+    "numpy.random.mtrand.RandomState": Restorer(
+        lambda r: r.get_state(legacy=False), lambda r, state: r.set_state(state)
+    ),
+    "torch._C.Generator": Restorer(
+        _torch_generator_state, lambda g, state: g.set_state(state)
+    ),
+    "pandas.core.frame.DataFrame": Restorer(_frame_state, _put_frame),
+    "pandas.core.series.Series": Restorer(_frame_state, _put_frame),
+    "pandas.DataFrame": Restorer(_frame_state, _put_frame),
+    "pandas.Series": Restorer(_frame_state, _put_frame),
+}
+
+

@@ -1,0 +1,241 @@
+"""What goes over: the shipment, its stream of parts, and the changes in it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zerokernel.crossing import opaque
+from zerokernel.crossing.buffers import IN_BAND, byte_array, dirty_runs, readable_view
+from zerokernel.crossing.kinds import attribute_getter, plan_of
+from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.tokens import SPACE
+
+NAMES, EXTRA, CHANGES, END = "names", "extra", "changes", "end"
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """One crossing in one direction.
+
+    ``payload`` is everything but the large buffers; ``buffers`` are read-only views of live
+    memory ("B" format) that keep their owners alive; ``specs`` say how the receiver allocates
+    each. ``absent`` maps captured names that cannot travel to a message with the path and the
+    remedy. ``object_count`` and ``byte_count`` are figures for the receipt.
+    """
+
+    payload: bytes
+    buffers: tuple[memoryview, ...]
+    specs: tuple[Any, ...]
+    absent: dict[str, str]
+    object_count: int
+    byte_count: int
+
+
+Change = tuple[int, str, Any]
+"""Token, form and state: "parts", "buffer", "whole", "replace" or "delta"."""
+
+
+@dataclass
+class Draft:
+    """A shipment being written."""
+
+    stream: io.BytesIO
+    packer: Packer
+    sent: set[int] = field(default_factory=set)
+    replaced: list[int] = field(default_factory=list)
+
+    def put(self, kind: str, value: Any) -> None:
+        """Appends a part."""
+        self.packer.dump((kind, value))
+
+    def put_whole(self, token: int, form: str, item: Any) -> None:
+        """Appends a known object by value."""
+        assert isinstance(self.packer, CuttingPacker)
+        self.packer.whole = item
+        self.packer.dump((CHANGES, [(token, form, item)]))
+        self.packer.whole = None
+
+    def numbered(self, number: int) -> tuple[list[int], list[Any]]:
+        """The tokens and the objects that this shipment numbered."""
+        memo = self.packer.memo.copy()
+        base = number * SPACE
+        entries = memo.values()
+        return [base + entry[0] for entry in entries], [entry[1] for entry in entries]
+
+    def finish(self, absent: dict[str, str]) -> Shipment:
+        """The shipment."""
+        payload = self.stream.getvalue()
+        views = tuple(self.packer.buffers)
+        total = len(payload) + sum(view.nbytes for view in views)
+        specs = tuple(self.packer.specs)
+        return Shipment(payload, views, specs, absent, len(self.packer.memo.copy()), total)
+
+
+def parts_of(
+    payload: bytes, unpacker_of: Any
+) -> tuple[dict[str, Any], Iterator[tuple[str, Any]], Unpacker]:
+    """Header, parts (an iterator that loads one by one) and the unpickler that has the memo."""
+    stream = io.BytesIO(payload)
+    header: dict[str, Any] = pickle.load(stream)
+    unpacker: Unpacker = unpacker_of(stream)
+    return header, _parts(unpacker), unpacker
+
+
+def _parts(unpacker: Unpacker) -> Iterator[tuple[str, Any]]:
+    while True:
+        kind, value = unpacker.load()
+        yield kind, value
+        if kind == END:
+            return
+
+
+def numbered(unpacker: Unpacker, number: int) -> tuple[list[int], list[Any]]:
+    """The tokens and objects of a shipment that was loaded."""
+    memo = unpacker.memo.copy()
+    base = number * SPACE
+    return [base + index for index in memo], list(memo.values())
+
+
+def write_changes(
+    draft: Draft,
+    tokens: Iterable[int],
+    table: Any,
+    before: dict[int, Any],
+    digests: dict[int, Any],
+    known: dict[int, Any],
+    digest: Any,
+) -> None:
+    """Appends the present state of known objects.
+
+    Args:
+        draft: The shipment.
+        tokens: Which objects.
+        table: Gives the object of a token.
+        before: Digests of opaque objects at the last snapshot.
+        digests: Present chunk digests of buffers.
+        known: Chunk digests of the buffers as the other side holds them.
+        digest: Digests an opaque object.
+    """
+    batch: list[Change] = []
+    for token in tokens:
+        item = table.get(token)
+        plan = plan_of(item)
+        draft.sent.add(token)
+        if plan.content == "buffer":
+            runs = dirty_runs(known.get(token), digests[token], byte_array(item).nbytes)
+            batch.append((token, "buffer", (plan.read(item), _cut(draft.packer, item, runs))))
+        elif plan.content == "getstate":
+            batch.append(
+                (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
+            )
+        elif plan.content == "opaque":
+            form = "whole" if opaque.restorer_of(item) else "replace"
+            if form == "replace":
+                draft.replaced.append(token)
+            draft.put_whole(token, form, item)
+        else:
+            batch.append((token, "parts", plan.read(item)))
+    if batch:
+        draft.put(CHANGES, batch)
+
+
+def _cut(packer: Packer, item: Any, runs: Sequence[tuple[int, int]]) -> list[Any]:
+    view = readable_view(item)
+    pieces: list[Any] = []
+    for start, stop in runs:
+        if stop - start < IN_BAND:
+            pieces.append((start, stop, bytes(view[start:stop]), None))
+        else:
+            index = packer.set_aside_view(view[start:stop], ["bytes", stop - start])
+            pieces.append((start, stop, None, index))
+    return pieces
+
+
+def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
+    """Writes a state into a live object."""
+    if form == "parts":
+        plan_of(item).write(item, state)
+    elif form == "buffer":
+        geometry, pieces = state
+        _write_bytes(item, geometry, pieces, owners)
+    elif form == "delta":
+        changed, removed = state
+        attributes = object.__getattribute__(item, "__dict__")
+        dict.update(attributes, changed)
+        for key in removed:
+            dict.pop(attributes, key, None)
+    elif form == "dict":
+        attributes = object.__getattribute__(item, "__dict__")
+        dict.clear(attributes)
+        dict.update(attributes, state)
+    else:
+        restorer = opaque.restorer_of(item)
+        assert restorer is not None
+        restorer.put(item, state)
+
+
+def _write_bytes(item: Any, geometry: Any, pieces: Sequence[Any], owners: Sequence[Any]) -> None:
+    plan = plan_of(item)
+    frozen = _thaw(item)
+    plan.write(item, geometry)
+    thawed = _thaw(item)
+    if pieces:
+        target = byte_array(item)
+        for start, stop, data, index in pieces:
+            source = memoryview(data) if index is None else readable_view(owners[index])
+            memoryview(target)[start:stop] = source
+    if thawed or (frozen and not geometry):
+        item.flags.writeable = False
+
+
+def _thaw(item: Any) -> bool:
+    flags = getattr(item, "flags", None)
+    if flags is not None and not flags.writeable:
+        flags.writeable = True
+        return True
+    return False
+
+
+def prepared(item: Any, form: str, state: Any) -> Any:
+    """The state as `apply` wants it: of an opaque object's clone only what its restorer takes."""
+    if form != "whole":
+        return state
+    restorer = opaque.restorer_of(item)
+    assert restorer is not None
+    return restorer.take(state)
+
+
+def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
+    """The form and state that undo an `apply` of the given one."""
+    if form == "parts":
+        return "parts", plan_of(item).read(item)
+    if form == "buffer":
+        view = byte_array(item)
+        size = view.nbytes
+        pieces = [
+            (start, min(stop, size), view[start:stop].tobytes(), None)
+            for start, stop, _, _ in state[1]
+            if start < size
+        ]
+        return "buffer", (plan_of(item).read(item), pieces)
+    if form == "delta":
+        return "dict", dict(object.__getattribute__(item, "__dict__"))
+    restorer = opaque.restorer_of(item)
+    assert restorer is not None
+    return "whole", restorer.take(item)
+
+
+def instance_dicts(objects: Sequence[Any]) -> set[int]:
+    """The addresses of the ``__dict__`` of instances: the receiver's counterpart is a copy."""
+    found: set[int] = set()
+    for kind in set(map(type, objects)):
+        if kind.__name__ in ("function", "module") or issubclass(kind, type):
+            continue
+        getter = attribute_getter(kind)
+        if getter is not None:
+            found.update(id(getter(item)) for item in objects if type(item) is kind)
+    return found

@@ -1,0 +1,170 @@
+"""Which of the known objects changed: their references compared with those of before.
+
+The whole mutable state of a structural object is its references, and what is referred to
+is either known itself, or immutable and kept alive here, or its death is told: so equal
+addresses mean equal references. A false "changed" costs time only.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, repeat
+from operator import is_
+from typing import Any
+
+from zerokernel.crossing.kinds import plan_of, uniform
+from zerokernel.crossing.parts import Plan
+
+_UNTABLED = (int, float, complex)
+"""Types whose objects pickle does not number, so that no table keeps or watches them."""
+
+Digest = Callable[[Any, Plan], Any]
+Peek = Callable[[int], Any]
+
+
+@dataclass
+class Segment:
+    """The objects of one plan: per lane the number of references of each, and all of them."""
+
+    plan: Plan
+    tokens: list[int]
+    lengths: list[list[int]] = field(default_factory=list)
+    ids: list[array[int]] = field(default_factory=list)
+    facts: list[list[Any]] = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
+
+    def fill(self, objects: Sequence[Any]) -> None:
+        """Notes the present references of the objects."""
+        for lengths, references in self.plan.lanes(objects):
+            present = list(references)
+            self.lengths.append(list(lengths))
+            self.ids.append(array("Q", map(id, present)))
+            if not _UNTABLED_SET.isdisjoint(map(type, present)):
+                self.kept.extend(item for item in present if type(item) in _UNTABLED)
+        self.facts = _facts(self.plan, objects)
+
+    def changed(self, objects: Sequence[Any], gone: set[int]) -> set[int]:
+        """The tokens of objects whose references or facts are not what they were."""
+        changed: set[int] = set()
+        for index, (lengths, references) in enumerate(self.plan.lanes(objects)):
+            now_lengths, now = list(lengths), array("Q", map(id, references))
+            before = self.ids[index]
+            stale = bool(gone) and not gone.isdisjoint(before)
+            if stale or now_lengths != self.lengths[index] or now != before:
+                changed |= self._compare(index, now_lengths, now, gone)
+        for was, facts in zip(self.facts, _facts(self.plan, objects), strict=True):
+            pairs = zip(self.tokens, was, facts, strict=True)
+            changed.update(token for token, old, new in pairs if old != new)
+        return changed
+
+    def _compare(
+        self, lane: int, lengths: list[int], now: array[int], gone: set[int]
+    ) -> set[int]:
+        changed = set()
+        old, before = self.lengths[lane], self.ids[lane]
+        starts = zip(accumulate(old, initial=0), accumulate(lengths, initial=0), strict=True)
+        for token, was, size, (start, begin) in zip(
+            self.tokens, old, lengths, starts, strict=False
+        ):
+            part = before[start : start + was]
+            if was != size or part != now[begin : begin + size] or not gone.isdisjoint(part):
+                changed.add(token)
+        return changed
+
+    def without_dead(self, objects: Sequence[Any]) -> tuple[Segment, list[Any]]:
+        """The same without objects that died."""
+        alive = [index for index, item in enumerate(objects) if item is not None]
+        made = Segment(self.plan, [self.tokens[i] for i in alive], kept=self.kept)
+        for lengths, ids in zip(self.lengths, self.ids, strict=True):
+            starts = list(accumulate(lengths, initial=0))
+            kept = array("Q")
+            for index in alive:
+                kept.extend(ids[starts[index] : starts[index + 1]])
+            made.lengths.append([lengths[i] for i in alive])
+            made.ids.append(kept)
+        made.facts = [[facts[i] for i in alive] for facts in self.facts]
+        return made, [objects[i] for i in alive]
+
+
+_UNTABLED_SET = set(_UNTABLED)
+
+
+def _facts(plan: Plan, objects: Sequence[Any]) -> list[list[Any]]:
+    found = [part.facts(objects) for part in plan.parts]
+    return [facts for facts in found if facts]
+
+
+class Snapshot:
+    """What the objects of a table referred to at one moment.
+
+    Args:
+        items: Tokens and objects.
+        digest: Gives the digest of an object whose state is not its references alone.
+    """
+
+    def __init__(self, items: Iterable[tuple[int, Any]], digest: Digest) -> None:
+        self._digest = digest
+        self.buffers: list[int] = []
+        self.digests: dict[int, Any] = {}
+        self._segments: list[Segment] = []
+        groups: dict[Plan, tuple[list[int], list[Any]]] = {}
+        for token, item in items:
+            plan = uniform(type(item)) or plan_of(item)
+            if not plan.mutable:
+                continue
+            group = groups.get(plan)
+            if group is None:
+                group = groups[plan] = ([], [])
+            group[0].append(token)
+            group[1].append(item)
+        for plan, (tokens, objects) in groups.items():
+            self._add(plan, tokens, objects)
+
+    def _add(self, plan: Plan, tokens: list[int], objects: list[Any]) -> None:
+        if plan.content == "buffer":
+            self.buffers.extend(tokens)
+        elif plan.content in ("opaque", "getstate"):
+            for token, item in zip(tokens, objects, strict=True):
+                self.digests[token] = self._digest(item, plan)
+        segment = Segment(plan, tokens)
+        segment.fill(objects)
+        self._segments.append(segment)
+
+    def changed(self, peek: Peek, gone: set[int]) -> set[int]:
+        """The tokens of the living objects that changed since; buffers are not looked at.
+
+        Args:
+            peek: Gives the object of a token, None if it died.
+            gone: Addresses of known objects that died since: they may be used again.
+        """
+        changed: set[int] = set()
+        for index, segment in enumerate(self._segments):
+            objects = list(map(peek, segment.tokens))
+            if any(map(is_, objects, repeat(None))):
+                segment, objects = segment.without_dead(objects)
+                self._segments[index] = segment
+            if segment.plan.parts and objects:
+                changed |= segment.changed(objects, gone)
+        for token, before in self.digests.items():
+            item = peek(token)
+            if item is not None and self._digest(item, plan_of(item)) != before:
+                changed.add(token)
+        return changed
+
+    def before(self, token: int) -> Any:
+        """The digest that an object had."""
+        return self.digests.get(token)
+
+
+def references(objects: Iterable[Any]) -> set[int]:
+    """The addresses of all that the objects refer to directly."""
+    groups: dict[Plan, list[Any]] = {}
+    for item in objects:
+        groups.setdefault(uniform(type(item)) or plan_of(item), []).append(item)
+    found: set[int] = set()
+    for plan, members in groups.items():
+        for _, lane in plan.lanes(members):
+            found.update(map(id, lane))
+    return found

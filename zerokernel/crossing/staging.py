@@ -1,0 +1,256 @@
+"""The way back into the notebook: everything is built first, then written at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zerokernel.crossing.buffers import digests
+from zerokernel.crossing.kinds import plan_of
+from zerokernel.crossing.replacing import patches
+from zerokernel.crossing.shipment import (
+    CHANGES,
+    END,
+    EXTRA,
+    NAMES,
+    apply,
+    instance_dicts,
+    prepared,
+    present,
+)
+from zerokernel.errors import CommitFailed
+
+if TYPE_CHECKING:
+    from zerokernel.crossing.kernel_replica import KernelReplica
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit did.
+
+    ``changed`` counts the existing objects that were written. ``worker_only`` maps names and
+    paths that stayed in the worker to the reason and the remedy.
+    """
+
+    bound: tuple[str, ...]
+    deleted: tuple[str, ...]
+    changed: int
+    worker_only: dict[str, str]
+    notes: tuple[str, ...]
+    byte_count: int
+
+
+@dataclass
+class Write:
+    """One write into an object of the notebook, with what undoes it."""
+
+    rank: int
+    item: Any
+    form: str
+    state: Any
+    undo: tuple[str, Any]
+
+
+class Staged:
+    """The changes of one cell, built but not written."""
+
+    def __init__(
+        self,
+        replica: KernelReplica,
+        loaded: Sequence[tuple[str, Any]],
+        tokens: list[int],
+        objects: list[Any],
+        owners: Sequence[Any],
+        byte_count: int,
+    ) -> None:
+        self._replica = replica
+        self._tokens, self._objects, self._owners = tokens, objects, owners
+        self._byte_count = byte_count
+        self._names: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
+        self._changes: list[tuple[int, str, Any]] = []
+        self._end: dict[str, Any] = {}
+        self._notes: list[str] = []
+        for kind, value in loaded:
+            if kind == NAMES:
+                self._names.update(value)
+            elif kind == EXTRA:
+                self.extra.update(value)
+            elif kind == CHANGES:
+                self._changes.extend(value)
+            elif kind == END:
+                self._end = value
+        self._notes.extend(self._end["notes"])
+
+    def commit(self) -> Committed:
+        """Writes everything into the notebook's own objects, or nothing.
+
+        Raises:
+            CommitFailed: A write failed; what had been written was undone.
+        """
+        replica = self._replica
+        behind = replica.changed_since_ship() if self._changes or self._tokens else set()
+        writes, replaced = self._writes(behind | replica.stale)
+        bound, deleted = self._name_writes()
+        with _uninterrupted():
+            self._write(writes, bound, deleted)
+        changed = len(writes)
+        anything = bool(self._tokens or writes)
+        writes.clear()  # so that what pickle made for them is seen to be nobody's
+        self._agree(behind, anything, replaced)
+        replica.worker_only = set(self._end["only_names"])
+        return Committed(
+            bound=tuple(sorted(bound)),
+            deleted=tuple(sorted(deleted)),
+            changed=changed,
+            worker_only=dict(self._end["worker_only"]),
+            notes=tuple(self._notes),
+            byte_count=self._byte_count,
+        )
+
+    def _writes(self, behind: set[int]) -> tuple[list[Write], list[int]]:
+        """All writes with their undo, in the order of the commit; and what is replaced."""
+        writes: list[Write] = []
+        replaced: dict[int, Any] = {}
+        gone: list[int] = []
+        for token, form, state in self._changes:
+            item = self._replica.ledger.peek(token)
+            if item is None:
+                continue
+            if token in behind or self._overwritten(token, item, form):
+                self._notes.append(
+                    f"a {type(item).__name__} changed in the notebook while the cell ran: "
+                    "the notebook's version was kept"
+                )
+                self._replica.stale.add(token)
+            elif form == "replace":
+                replaced[id(item)] = (item, state)
+                gone.append(token)
+            else:
+                ready = prepared(item, form, state)
+                undo = present(item, form, state)
+                writes.append(Write(plan_of(item).rank, item, form, ready, undo))
+        if replaced:
+            self._replace(writes, replaced)
+        writes.sort(key=lambda write: write.rank)
+        return writes, gone
+
+    def _overwritten(self, token: int, item: Any, form: str) -> bool:
+        if form != "buffer":
+            return False
+        received = self._end["received"].get(token)
+        return received is not None and received != digests(item)
+
+    def _replace(self, writes: list[Write], replaced: dict[int, Any]) -> None:
+        mapping = {number: new for number, (_, new) in replaced.items()}
+        for name, value in self._replica.namespace.items():
+            if id(value) in mapping and name not in self._names:
+                self._names[name] = mapping[id(value)]
+        targets = {id(write.item): write for write in writes}
+        for item, state in patches(self._replica.ledger.items(), mapping):
+            if id(item) in targets:
+                continue
+            undo = ("parts", plan_of(item).read(item))
+            writes.append(Write(plan_of(item).rank, item, "parts", state, undo))
+        for old, _ in replaced.values():
+            self._notes.append(
+                f"a {type(old).__name__} was replaced: other references keep the old object"
+            )
+
+    def _name_writes(self) -> tuple[dict[str, Any], list[str]]:
+        space, before = self._replica.namespace, self._replica.names_at_ship
+        bound: dict[str, Any] = {}
+        for name, value in self._names.items():
+            if name in space and before.get(name) != id(space[name]):
+                self._keep_name(name)
+            else:
+                bound[name] = value
+        deleted = []
+        for name in self._end["deleted"]:
+            if name in space and before.get(name) != id(space[name]):
+                self._keep_name(name)
+            elif name in space:
+                deleted.append(name)
+        return bound, deleted
+
+    def _keep_name(self, name: str) -> None:
+        self._notes.append(
+            f"`{name}` was bound in the notebook while the cell ran: that binding was kept"
+        )
+
+    def _write(self, writes: list[Write], bound: dict[str, Any], deleted: list[str]) -> None:
+        undo: list[Callable[[], None]] = []
+        space = self._replica.namespace
+        try:
+            for write in writes:
+                undo.append(_undoing(write))
+                apply(write.item, write.form, write.state, self._owners)
+            old = {name: space[name] for name in (*bound, *deleted) if name in space}
+            undo.append(lambda: _restore_names(space, bound, old))
+            dict.update(space, bound)
+            for name in deleted:
+                dict.pop(space, name, None)
+        except BaseException as error:
+            for step in reversed(undo):
+                step()
+            raise CommitFailed(
+                f"{CommitFailed.__doc__} ({type(error).__name__}: {error})"
+            ) from error
+
+    def _agree(self, behind: set[int], anything: bool, gone: list[int]) -> None:
+        """Both sides hold the same again: the tables advance."""
+        replica = self._replica
+        replica.stale |= behind
+        for buffer, known in self._end["digests"]:
+            self._note_digest(buffer, known)
+        replica.ledger.forget(gone)
+        tokens, objects = self._tokens, self._objects
+        numbers = {id(buffer): known for buffer, known in self._end["digests"]}
+        self._changes, self._names, self._end = [], {}, {**self._end, "digests": []}
+        self._tokens, self._objects = [], []
+        if tokens:
+            replica.take_in(tokens, objects, instance_dicts(objects))
+            for token, item in zip(tokens, objects, strict=True):
+                if id(item) in numbers:
+                    replica.digests[token] = numbers[id(item)]
+        if anything:
+            replica.snap()
+
+    def _note_digest(self, buffer: Any, known: Any) -> None:
+        token = self._replica.ledger.find(buffer)
+        if token is not None:
+            self._replica.digests[token] = known
+
+
+def _undoing(write: Write) -> Callable[[], None]:
+    form, state = write.undo
+    return lambda: apply(write.item, form, state, ())
+
+
+def _restore_names(space: dict[str, Any], bound: dict[str, Any], old: dict[str, Any]) -> None:
+    for name in bound:
+        if name not in old:
+            dict.pop(space, name, None)
+    dict.update(space, old)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Defers SIGINT; only the main thread can, and only it gets one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[Any] = []
+    old = signal.signal(signal.SIGINT, lambda *args: came.append(args))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old if old is not None else signal.SIG_DFL)
+        if came and callable(old):
+            old(*came[0])
+
+

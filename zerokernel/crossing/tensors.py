@@ -1,0 +1,226 @@
+"""torch tensors: storages are buffers, tensors are geometry over a storage.
+
+torch is never imported here before the notebook has done so: nothing in this module runs
+unless an object of torch was met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+from zerokernel.crossing.buffers import IN_BAND, byte_array
+from zerokernel.crossing.parts import BUFFERS, INSTANCES, OPAQUE, Lane, Part, Plan
+from zerokernel.errors import CannotTravel
+
+
+class StorageSize(Part):
+    """A storage's size, which ``resize_`` changes."""
+
+    rank = INSTANCES
+
+    def facts(self, objects: Sequence[Any]) -> list[Any]:
+        return [item.nbytes() for item in objects]
+
+    def read(self, item: Any) -> Any:
+        return item.nbytes()
+
+    def write(self, item: Any, state: Any) -> None:
+        if item.nbytes() != state:
+            item.resize_(state)
+
+
+class TensorGeometry(Part):
+    """Storage, gradient, hooks and the geometry of a strided tensor."""
+
+    rank = INSTANCES
+
+    def lanes(self, objects: Sequence[Any]) -> list[Lane]:
+        rows = [
+            (item.untyped_storage(), gradient(item), item._backward_hooks) for item in objects
+        ]
+        return [(repeat(3, len(rows)), chain.from_iterable(rows))]
+
+    def facts(self, objects: Sequence[Any]) -> list[Any]:
+        return list(map(geometry, objects))
+
+    def read(self, item: Any) -> Any:
+        return (*tensor_recipe(item), gradient(item), item._backward_hooks)
+
+    def write(self, item: Any, state: Any) -> None:
+        *recipe, grad, hooks = state
+        if item.untyped_storage() is not recipe[1] or geometry(item) != tuple(recipe[2:]):
+            requires_grad = recipe[6]
+            item.data = make_tensor(None, *recipe[1:6], False, *recipe[7:])
+            if item.requires_grad != requires_grad and item.is_leaf:
+                item.requires_grad_(requires_grad)
+        if gradient(item) is not grad:
+            item.grad = grad
+        if item._backward_hooks is not hooks:
+            item._backward_hooks = hooks
+
+
+STORAGE = Plan((StorageSize(),), content="buffer", rank=BUFFERS)
+_PLANS: dict[type, Plan] = {}
+
+
+def chooser(kind: type) -> Callable[[Any], Plan] | None:
+    """The function that tells the plan of a torch tensor or storage."""
+    if kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage":
+        return lambda item: STORAGE
+    if (kind.__module__, kind.__qualname__) in _TENSORS:
+        return plan
+    return None
+
+
+_TENSORS = frozenset(
+    {("torch", "Tensor"), ("torch.nn.parameter", "Parameter")}
+)
+
+
+def plan(item: Any) -> Plan:
+    """Tensors of other layouts or wrapped ones are reduced as torch does."""
+    if not is_plain(item):
+        return OPAQUE
+    kind = type(item)
+    found = _PLANS.get(kind)
+    if found is None:
+        from zerokernel.crossing.parts import Attributes
+
+        found = _PLANS[kind] = Plan((TensorGeometry(), Attributes(_attributes)))
+    return found
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    found: dict[str, Any] = item.__dict__
+    return found
+
+
+def is_plain(item: Any) -> bool:
+    """Whether a tensor is strided memory and nothing else."""
+    import torch
+
+    return (
+        item.layout is torch.strided
+        and not item.is_quantized
+        and item.device.type in ("cpu", "cuda")
+        and not torch._is_functional_tensor(item)
+    )
+
+
+def gradient(item: Any) -> Any:
+    """The gradient, without the warning that asking a non-leaf gives."""
+    return item.grad if item.is_leaf or item.retains_grad else None
+
+
+def geometry(item: Any) -> tuple[Any, ...]:
+    """All of a tensor that is neither memory nor reference."""
+    return (
+        item.dtype,
+        item.storage_offset(),
+        tuple(item.size()),
+        item.stride(),
+        item.requires_grad,
+        item.is_conj(),
+        item.is_neg(),
+    )
+
+
+def tensor_recipe(item: Any) -> tuple[Any, ...]:
+    """Class, storage and geometry."""
+    return (type(item), item.untyped_storage(), *geometry(item))
+
+
+def make_tensor(
+    kind: Any,
+    storage: Any,
+    dtype: Any,
+    offset: int,
+    size: Any,
+    stride: Any,
+    requires_grad: bool,
+    conj: bool,
+    neg: bool,
+) -> Any:
+    """Builds a tensor over a storage that is already here."""
+    import torch
+
+    made = torch.empty(0, dtype=dtype, device=storage.device)
+    made.set_(storage, offset, size, stride)
+    if conj:
+        made = torch._conj(made)
+    if neg:
+        made = torch._neg_view(made)
+    if kind is not None and kind is not torch.Tensor:
+        return kind(made, requires_grad)
+    return made.requires_grad_(requires_grad) if requires_grad else made
+
+
+def make_result(*recipe: Any) -> Any:
+    """A non-leaf tensor whose graph stayed in the worker."""
+    leaf = make_tensor(None, *recipe[1:6], True, *recipe[7:])
+    return _stayed().apply(leaf)
+
+
+_stayed_class: list[Any] = []
+
+
+def _stayed() -> Any:
+    if not _stayed_class:
+        import torch
+
+        class GraphStayedInWorker(torch.autograd.Function):  # type: ignore[misc]
+            """Identity whose backward says where the graph is."""
+
+            @staticmethod
+            def forward(ctx: Any, tensor: Any) -> Any:
+                return tensor.view_as(tensor)
+
+            @staticmethod
+            def backward(ctx: Any, *grads: Any) -> Any:
+                raise RuntimeError(
+                    "the graph of this tensor stayed in the worker: "
+                    "call backward() in a %%gpu cell"
+                )
+
+        _stayed_class.append(GraphStayedInWorker)
+    return _stayed_class[0]
+
+
+def has_live_graph(item: Any) -> bool:
+    """Whether a tensor was computed from others that need gradients."""
+    return item.grad_fn is not None
+
+
+def refuse_live_graph(item: Any) -> None:
+    """Says what to do with a tensor of the notebook that has a live graph."""
+    raise CannotTravel(
+        "is a tensor with a live autograd graph; detach() it, or compute it in the %%gpu cell"
+    )
+
+
+def set_extras(item: Any, state: Any) -> None:
+    """Sets what a new tensor has beside its geometry."""
+    grad, hooks, attributes = state
+    if grad is not None:
+        item.grad = grad
+    if hooks is not None:
+        item._backward_hooks = hooks
+    item.__dict__.update(attributes)
+
+
+def small_storage(data: bytes) -> Any:
+    """A storage from bytes in the payload."""
+    import numpy as np
+    import torch
+
+    made = torch.UntypedStorage(len(data))
+    if data:
+        byte_array(made)[:] = np.frombuffer(data, np.uint8)
+    return made
+
+
+def storage_in_band(item: Any) -> bool:
+    """Whether a storage's bytes travel inside the payload."""
+    return bool(item.nbytes() < IN_BAND)

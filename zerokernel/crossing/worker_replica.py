@@ -1,0 +1,334 @@
+"""The worker's side: holds what the kernel sent, and tells what the cell did to it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from zerokernel.crossing import opaque, travel
+from zerokernel.crossing.buffers import allocate, digests
+from zerokernel.crossing.hidden import is_hidden
+from zerokernel.crossing.kinds import plan_of
+from zerokernel.crossing.parts import Plan
+from zerokernel.crossing.pickling import CuttingPacker, Unpacker
+from zerokernel.crossing.replacing import patches
+from zerokernel.crossing.shipment import (
+    CHANGES,
+    END,
+    EXTRA,
+    NAMES,
+    Draft,
+    Shipment,
+    apply,
+    instance_dicts,
+    numbered,
+    parts_of,
+    prepared,
+    write_changes,
+)
+from zerokernel.crossing.snapshot import Snapshot
+from zerokernel.crossing.tokens import Holdings
+
+
+class WorkerReplica:
+    """The worker's copy of the session.
+
+    The mutable state: the table of objects that both sides know, the snapshot of what they
+    referred to before the cell, the digests of buffers, the names as they were before the
+    cell, and what cannot return (``_only``: names; ``_stuck``: tokens of changed objects).
+    """
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self._own = set(namespace)
+        self._holdings = Holdings()
+        self._snapshot = Snapshot((), self._digest)
+        self._digests: dict[int, Any] = {}
+        self._received: dict[int, Any] = {}
+        self._told: dict[int, Any] = {}
+        self._before: dict[str, Any] = {}
+        self._only: set[str] = set()
+        self._stuck: set[int] = set()
+        self._number = 1
+        self._sent: Draft | None = None
+        self._owners: list[Any] = []
+
+    # -- in ----------------------------------------------------------------------------
+
+    def allocate(self, specs: Sequence[Any]) -> list[memoryview]:
+        """Memory for the buffers of the next shipment, to be filled before `receive`."""
+        self._owners, views = allocate(specs)
+        return views
+
+    @property
+    def owners(self) -> list[Any]:
+        """What the last `allocate` made: the ``buffers`` of `receive` and `absorb`."""
+        return self._owners
+
+    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> None:
+        """Takes in captures: the namespace then holds exactly these, and worker-only names.
+
+        Args:
+            payload: Of the kernel's shipment.
+            buffers: The owners that `allocate` made, filled; by default those of its last call.
+        """
+        names, header, anything = self._load(payload, buffers)
+        keep = set(header["worker_only"])
+        self._only &= keep
+        for name in list(self._namespace):
+            if name not in names and name not in self._only and not self._is_own(name):
+                del self._namespace[name]
+        self._namespace.update(names)
+        if anything:
+            self._snap()
+        self._before = dict(self._namespace)
+
+    def absorb(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Takes in what was fetched while the cell runs; binds it and returns names and values."""
+        changed = self._snapshot.changed(self._holdings.peek, set())
+        self._stuck |= changed  # changed already: the new snapshot must not hide it
+        names, _, _ = self._load(payload, buffers)
+        fresh = {name: value for name, value in names.items() if name not in self._namespace}
+        self._namespace.update(fresh)
+        self._before.update(fresh)
+        self._snap(keep_digests=True)
+        return names
+
+    def _load(
+        self, payload: bytes, buffers: Sequence[Any] | None
+    ) -> tuple[dict[str, Any], dict[str, Any], bool]:
+        owners = self._owners if buffers is None else buffers
+        self._owners = []
+        header, parts, unpacker = parts_of(
+            payload, lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get)
+        )
+        self._holdings.drop(header["gone"])
+        names: dict[str, Any] = {}
+        changed = False
+        replaced: dict[int, tuple[int, Any]] = {}
+        for kind, value in parts:
+            if kind == NAMES:
+                names.update(value)
+            elif kind == CHANGES:
+                changed = True
+                self._apply(value, owners, replaced)
+        self._replace(replaced)
+        tokens, objects = numbered(unpacker, header["number"])
+        self._holdings.add(tokens, objects)
+        return names, header, bool(changed or tokens or header["gone"])
+
+    def _apply(
+        self, changes: Iterable[Any], owners: Sequence[Any], replaced: dict[int, tuple[int, Any]]
+    ) -> None:
+        for token, form, state in changes:
+            item = self._holdings.get(token)
+            if form == "replace":
+                replaced[id(item)] = (token, state)
+                continue
+            apply(item, form, prepared(item, form, state), owners)
+            self._stuck.discard(token)
+            self._digests.pop(token, None)
+
+    def _replace(self, replaced: dict[int, tuple[int, Any]]) -> None:
+        if not replaced:
+            return
+        mapping = {number: new for number, (_, new) in replaced.items()}
+        for item, state in list(patches(self._holdings.items(), mapping)):
+            plan_of(item).write(item, state)
+        self._holdings.drop([token for token, _ in replaced.values()])
+
+    def _is_own(self, name: str) -> bool:
+        return name in self._own or is_hidden(name)
+
+    # -- out ---------------------------------------------------------------------------
+
+    def returns(
+        self, extra: Mapping[str, Any], hidden: Collection[str] = ()
+    ) -> Shipment:
+        """What the cell did: names bound and deleted, changed objects, and further roots.
+
+        What cannot return is left out and listed; it never fails a finished cell.
+        """
+        skip = set(hidden)
+        now = {
+            name: value
+            for name, value in self._namespace.items()
+            if not self._is_own(name) and name not in skip
+        }
+        bound = {
+            name: value
+            for name, value in now.items()
+            if name not in self._before or self._before[name] is not value
+        }
+        deleted = [
+            name
+            for name in self._before
+            if name not in now and not self._is_own(name) and name not in skip
+        ]
+        changed = self._changed()
+        self._number += 2
+        worker_only: dict[str, str] = {}
+        stuck: set[int] = set()
+        roots = dict(extra)
+        try:
+            draft = self._pack(bound, deleted, roots, changed, worker_only)
+        except Exception:
+            bound, roots, stuck = self._sift(bound, roots, changed, worker_only)
+            draft = self._pack(bound, deleted, roots, changed - stuck, worker_only)
+        self._stuck = stuck
+        self._sent = draft
+        return draft.finish({})
+
+    def _pack(
+        self,
+        bound: dict[str, Any],
+        deleted: list[str],
+        extra: dict[str, Any],
+        changed: set[int],
+        worker_only: dict[str, str],
+    ) -> Draft:
+        stream = io.BytesIO()
+        pickle.dump({"number": self._number}, stream, 5)
+        draft = Draft(stream, self._cutting(stream))
+        draft.put(NAMES, bound)
+        draft.put(EXTRA, extra)
+        self._put_changes(draft, changed)
+        lost = [name for name in worker_only if name in self._namespace]
+        only = self._only - bound.keys() - set(deleted) | set(lost)
+        draft.put(END, self._end(draft, deleted + lost, only, worker_only))
+        self._only_next = only
+        return draft
+
+    def _end(
+        self, draft: Draft, deleted: list[str], only: set[str], worker_only: dict[str, str]
+    ) -> dict[str, Any]:
+        told = [
+            (self._holdings.get(token), digest)
+            for token, digest in self._digests.items()
+            if self._told.get(token) != digest
+        ]
+        return {
+            "deleted": deleted,
+            "only_names": sorted(only),
+            "worker_only": worker_only,
+            "notes": [],
+            "received": {t: self._received[t] for t in draft.sent if t in self._received},
+            "digests": told + [(owner, digests(owner)) for owner in draft.packer.owners],
+        }
+
+    def _put_changes(self, draft: Draft, tokens: Iterable[int]) -> None:
+        write_changes(
+            draft,
+            sorted(tokens),
+            self._holdings,
+            self._snapshot.digests,
+            self._digests,
+            self._received,
+            self._digest,
+        )
+
+    def _sift(
+        self,
+        bound: dict[str, Any],
+        extra: dict[str, Any],
+        changed: set[int],
+        worker_only: dict[str, str],
+    ) -> tuple[dict[str, Any], dict[str, Any], set[int]]:
+        """Tries everything one by one; leaves out what cannot return and says why."""
+        good: list[dict[str, Any]] = []
+        for roots in (bound, extra):
+            fit = {}
+            for name, value in roots.items():
+                error = self._failure(lambda draft, value=value: draft.put(NAMES, value))
+                if error is None:
+                    fit[name] = value
+                else:
+                    worker_only[name] = travel.explain(name, value, error, self._fits)
+            good.append(fit)
+        stuck = set()
+        for token in changed:
+            error = self._failure(lambda draft, token=token: self._put_changes(draft, [token]))
+            if error is not None:
+                stuck.add(token)
+                item = self._holdings.get(token)
+                path = self._path_to(item)
+                worker_only[path] = (
+                    travel.explain(path, item, error, self._fits)
+                    + "; the notebook keeps its old state"
+                )
+        return good[0], good[1], stuck
+
+    def _failure(self, put: Any) -> Exception | None:
+        stream = io.BytesIO()
+        try:
+            put(Draft(stream, self._cutting(stream)))
+        except Exception as error:
+            return error
+        return None
+
+    def _path_to(self, item: Any) -> str:
+        for name, value in self._namespace.items():
+            if not self._is_own(name):
+                path = travel.path_to(name, value, item)
+                if path is not None:
+                    return path
+        return f"<{type(item).__name__}>"
+
+    def _fits(self, item: Any) -> bool:
+        try:
+            self._cutting(io.BytesIO()).dump(item)
+        except Exception:
+            return False
+        return True
+
+    def returned(self) -> None:
+        """The shipment was delivered and committed: both sides agree on it."""
+        draft, self._sent = self._sent, None
+        if draft is None:
+            return
+        self._holdings.drop(draft.replaced)
+        tokens, objects = draft.numbered(self._number)
+        skip = instance_dicts(objects)
+        self._told.update(self._digests)
+        fresh = [
+            (token, item)
+            for token, item in zip(tokens, objects, strict=True)
+            if id(item) not in skip and self._holdings.find(item) is None
+        ]
+        self._holdings.add([token for token, _ in fresh], [item for _, item in fresh])
+        self._only = self._only_next
+        if fresh or draft.sent or self._stuck:
+            self._snap(keep_digests=True)
+        self._before = dict(self._namespace)
+
+    # -- what changed ------------------------------------------------------------------
+
+    def _snap(self, keep_digests: bool = False) -> None:
+        self._snapshot = Snapshot(self._holdings.items(), self._digest)
+        found = {}
+        for token in self._snapshot.buffers:
+            known = self._digests.get(token)
+            found[token] = digests(self._holdings.get(token)) if known is None else known
+        self._digests = found
+        self._received = dict(found)
+        if not keep_digests:
+            self._told = {t: d for t, d in self._told.items() if t in found}
+
+    def _changed(self) -> set[int]:
+        changed = self._snapshot.changed(self._holdings.peek, set()) | self._stuck
+        for token in self._snapshot.buffers:
+            now = digests(self._holdings.get(token))
+            if now != self._digests.get(token):
+                changed.add(token)
+                self._digests[token] = now
+        return {token for token in changed if self._holdings.peek(token) is not None}
+
+    def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
+        return opaque.digest(item, plan, self._cutting)
+
+    def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
+        return CuttingPacker(stream, self._namespace, True, self._holdings.find)
+
+
