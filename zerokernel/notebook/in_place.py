@@ -32,8 +32,8 @@ def to_plain_cell(lines: list[str]) -> list[str]:
 
 
 def _says_cpu(line: str) -> bool:
-    magic, _, rest = line.partition(" ")
-    if magic.rstrip() != _MAGIC or "--cpu" not in rest:
+    magic, _, rest = line.strip().replace("\t", " ").partition(" ")
+    if magic != _MAGIC or "--cpu" not in rest:
         return False
     options = _parsed(rest.strip())
     return options is not None and options.cpu
