@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import ExecutionResult
 
-from zerokernel.crossing import WorkerReplica, ambient
+from zerokernel.crossing import WorkerReplica, allocate, ambient
 from zerokernel.errors import CannotTravel
 from zerokernel.messages import (
     Bind,
@@ -76,7 +76,7 @@ class TaskRunner:
         head = memoryview(bytearray(sizes[0]))
         if not isinstance(message, (Stage, FetchedName)):
             return [head, *(memoryview(bytearray(size)) for size in sizes[1:])]
-        owners, views = self._replica.allocate(message.specs)
+        owners, views = allocate(message.specs)
         self._owners[id(message)] = owners
         return [head, *views]
 
