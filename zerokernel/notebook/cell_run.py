@@ -87,6 +87,7 @@ class CellRun:
         self._interrupted = 0
         self._lost_at: float | None = None
         self._gone: WorkerGone | None = None
+        self._lease_end = ""
         self._finished: tuple[CellFinished, bytes, Sequence[Any]] | None = None
 
     @property
@@ -127,11 +128,12 @@ class CellRun:
         link = self._session.link
         if link is not None and link.pending:
             return [link.fileno()]
+        seconds = min(TICK_SECONDS, due) if (due := self._status.due) is not None else TICK_SECONDS
         poll = select.poll()
         for source in (self._client, link, self._interrupts):
             if source is not None:
                 poll.register(source, select.POLLIN)
-        return [descriptor for descriptor, _ in poll.poll(TICK_SECONDS * 1000)]
+        return [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
 
     def _serve(self, ready: list[int]) -> None:
         if self._interrupts.fileno() in ready:
@@ -159,6 +161,7 @@ class CellRun:
             self._on_worker(link, message, received.buffers)
 
     def _tick(self) -> None:
+        self._status.tick()
         if self._granted is not None and self._started_at is not None:
             elapsed = time.monotonic() - self._started_at
             self._status.running(self._granted.slice, self._granted.limit, elapsed)
@@ -175,7 +178,7 @@ class CellRun:
         elif isinstance(message, WorkerGone):
             self._on_worker_gone(message)
         elif isinstance(message, LeaseEnded) and self._lease == message.lease:
-            self._on_lease_ended(message)
+            self._lease_end = message.reason
 
     def _on_granted(self, granted: Granted) -> None:
         if self._granted is not None:
@@ -208,10 +211,6 @@ class CellRun:
         self._gone = gone
         self._lose_worker()
 
-    def _on_lease_ended(self, ended: LeaseEnded) -> None:
-        if self._gone is None and ended.reason != "finished":
-            self._gone = WorkerGone(self._session.id, ended.reason)
-
     @property
     def _lease(self) -> str:
         return self._granted.lease if self._granted is not None else ""
@@ -234,6 +233,8 @@ class CellRun:
             self._started_at = time.monotonic()
         elif isinstance(message, Output):
             self._relay.show(message, buffers)
+            if message.type == "clear_output":
+                self._status.cleared()
         elif isinstance(message, FetchName):
             self._sent_bytes += link.answer_fetch(message.name, self._session.replica)
         elif isinstance(message, InputRequest):
@@ -252,10 +253,14 @@ class CellRun:
 
     def _check_lost(self) -> None:
         """Raises once the end of the worker is explained, or nobody explains it."""
-        if self._lost_at is None or self._finished is not None:
+        if self._finished is not None:
+            return
+        if self._lost_at is None and self._lease_end not in ("", "finished"):
+            self._lose_worker()  # the lease is over: nothing of this cell comes home
+        if self._lost_at is None:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
-            raise failure.of_worker(self._gone)
+            raise failure.of_worker(self._gone or WorkerGone(self._session.id, self._lease_end))
 
     # --- the stop button ----------------------------------------------------------------
 

@@ -14,10 +14,8 @@ _BY_CAUSE: dict[str, type[errors.WorkerLost]] = {
 }
 
 
-def of_worker(gone: WorkerGone | None) -> errors.ZeroKernelError:
+def of_worker(gone: WorkerGone) -> errors.ZeroKernelError:
     """The error for a worker that ended before its cell."""
-    if gone is None:
-        return errors.WorkerKilled()
     kind = _BY_CAUSE.get(gone.cause, errors.WorkerLost)
     text = str(kind())
     return kind(f"{text} ({gone.detail})" if gone.detail else text)

@@ -52,6 +52,7 @@ class Session:
 
     def start(self) -> None:
         """Finds or starts the broker and warms the forkserver, in the background."""
+        self.shell.events.register("post_run_cell", self._prune)
         threading.Thread(target=self._start_quietly, daemon=True, name="zerokernel-start").start()
 
     def _start_quietly(self) -> None:
@@ -80,6 +81,8 @@ class Session:
 
     def close(self) -> None:
         """Ends worker and session; the broker takes the slice back."""
+        with contextlib.suppress(ValueError):  # never started, or closed before
+            self.shell.events.unregister("post_run_cell", self._prune)
         self.drop_worker()
         self._disconnect()
 
@@ -144,11 +147,6 @@ class Session:
     def sizes(self) -> tuple[str, ...]:
         """Names of the sizes that may be asked for; () before the broker has answered."""
         return self._opened.sizes if self._opened is not None else ()
-
-    def prune(self) -> None:
-        """After a plain cell: lets go of objects that only the crossing still holds."""
-        if self._replica is not None:
-            self._replica.prune()
 
     # --- what a run needs ---------------------------------------------------------------
 
@@ -216,6 +214,11 @@ class Session:
                 manager.write_payload(item)
 
     # --- inside -------------------------------------------------------------------------
+
+    def _prune(self, _result: Any) -> None:
+        """After each cell: lets go of objects that only the crossing still holds."""
+        if self._replica is not None:
+            self._replica.prune()
 
     def _check_connection(self) -> None:
         """Notices, between cells, that the broker or the worker went away."""
