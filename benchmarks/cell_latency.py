@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from report import Row, median, percentile, table, write
+from report import Row, median, percentile, plain, table, write
 from timed_kernel import TimedKernel, connected, idle, kernel, kind, leased, own_broker
 
 NOOP, GPU_NOOP = "pass", "%%gpu --quiet\npass"
@@ -42,8 +42,9 @@ def main() -> int:
     }
     rows = rows_of(added, first, stops, peers)
     print(table(rows))
-    more = {"slices": [one["display"] for one in status["slices"]], "repetitions": vars(options)}
-    print(f"\nwrote {write('cell-latency', kind(status), rows, more).name}")
+    slices = [one["display"] for one in status["slices"]]
+    content = {"slices": slices, "repetitions": vars(options), "rows": plain(rows)}
+    print(f"\nwrote {write('cell-latency', kind(status), content).name}")
     return 0
 
 

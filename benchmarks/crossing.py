@@ -17,7 +17,7 @@ from typing import Any
 
 import cloudpickle
 import numpy as np
-from report import Row, median, table, write
+from report import Row, median, plain, table, write
 from timed_kernel import TimedKernel, kernel, kind, own_broker
 
 MIB = 1 << 20
@@ -79,8 +79,9 @@ def main() -> int:
         status = notebook.broker()
     rows = rows_of(array, tensor, made, objects, functions, peers(mib, rounds), mib)
     print(table(rows))
-    more = {"slices": [one["display"] for one in status["slices"]], "repetitions": vars(options)}
-    print(f"\nwrote {write('crossing', kind(status), rows, more).name}")
+    slices = [one["display"] for one in status["slices"]]
+    content = {"slices": slices, "repetitions": vars(options), "rows": plain(rows)}
+    print(f"\nwrote {write('crossing', kind(status), content).name}")
     return 0
 
 

@@ -122,20 +122,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(
-    name: str, kind: str, rows: Sequence[Row], more: Mapping[str, Any], folder: Path = RESULTS
-) -> Path:
+def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Gives the rows as JSON-able data."""
+    return [{**asdict(row), "ratio": row.ratio, "met": row.met} for row in rows]
+
+
+def write(name: str, kind: str, content: Mapping[str, Any], folder: Path = RESULTS) -> Path:
     """Writes `<name>-<date>-<kind>.json` and returns its path; `kind` is "cpu" or "gpu"."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{today}-{kind}.json"
-    document = {
-        "benchmark": name,
-        "date": today,
-        "machine": machine(),
-        **more,
-        "rows": [{**asdict(row), "ratio": row.ratio, "met": row.met} for row in rows],
-    }
+    document = {"benchmark": name, "date": today, "machine": machine(), **content}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return path
 
