@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.crossing import Committed, Shipment
-from zerokernel.errors import BrokerLost, ChannelClosed, MalformedMessage, ZeroKernelError
+from zerokernel.errors import (
+    BrokerLost,
+    ChannelClosed,
+    CommitFailed,
+    MalformedMessage,
+    ZeroKernelError,
+)
 from zerokernel.messages import (
     CancelRequest,
     CellFinished,
@@ -294,15 +300,23 @@ class CellRun:
         try:
             staged = self._session.replica.stage(payload, owners)
             committed = staged.commit()
-        except ZeroKernelError:
+        except Exception as error:
             self._session.drop_worker()  # its objects and ours no longer agree
-            raise
+            if isinstance(error, ZeroKernelError):
+                raise
+            # A class's own code ran while its new objects were built, and failed.
+            raise CommitFailed(
+                f"What the cell made could not be rebuilt in the notebook, which is as it was "
+                f"before the cell: {type(error).__name__}: {error}"
+            ) from error
         self._session.apply_surroundings(staged.extra.get("ambient"))
         self._relay.finish(staged.extra.get("result"))
         self._session.forward_payload(finished.payload)
         if finished.status == "ok":
             return committed, None
-        return committed, failure.of_cell(staged.extra.get("error"), finished.error)
+        return committed, failure.of_cell(
+            self._session.shell, staged.extra.get("error"), finished.error
+        )
 
     def _show_receipt(self, committed: Committed) -> None:
         assert self._finished is not None

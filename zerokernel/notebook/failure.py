@@ -29,22 +29,58 @@ def refused(code: str, reason: str) -> errors.ZeroKernelError:
     return errors.RequestRefused(reason)
 
 
-def of_cell(error: BaseException | None, shown: dict[str, Any]) -> BaseException:
+def of_cell(shell: Any, error: BaseException | None, shown: dict[str, Any]) -> BaseException:
     """The cell's own exception, which shows itself with the worker's traceback.
 
+    It is raised here, but its lines are the worker's: IPython asks an exception with
+    ``_render_traceback_`` for them. Three kinds never get that far: SystemExit, which IPython
+    shows in one line of its own; a SyntaxError, which it shows with our frames; and a group
+    of exceptions, which it prints, as the worker's IPython has done already.
+
     Args:
+        shell: The notebook's shell.
         error: The exception as it came home, None where it could not travel.
-        shown: ename, evalue and traceback as Jupyter shows them.
+        shown: ename, evalue and traceback as Jupyter shows them; {} for a group.
     """
-    if error is None or isinstance(error, SyntaxError):
-        # IPython renders a SyntaxError itself and would show our frames with it.
-        error = _stand_in(shown)
+    if isinstance(error, SystemExit):
+        return error
     lines = list(shown.get("traceback") or [])
+    if error is None or isinstance(error, SyntaxError):
+        error = _stand_in(shown.get("ename", "Error"), shown.get("evalue", ""))
+    elif _has_group(error):
+        error = _stand_in(type(error).__name__, str(error), exceptions=_leaves(error))
+        _show_nothing_for(shell, error)
     if lines:
         error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]  # IPython's hook
     return error
 
 
-def _stand_in(shown: dict[str, Any]) -> BaseException:
-    kind = type(shown.get("ename") or "Error", (Exception,), {"__module__": "builtins"})
-    return kind(shown.get("evalue", ""))
+def _stand_in(name: str, text: str, **attributes: Any) -> BaseException:
+    kind: type[Exception] = type(name, (Exception,), attributes)
+    kind.__module__ = "builtins"
+    return kind(text)
+
+
+def _has_group(error: BaseException | None) -> bool:
+    """Whether IPython finds an exception group on its way along the contexts."""
+    return error is not None and (
+        isinstance(error, BaseExceptionGroup) or _has_group(error.__context__)
+    )
+
+
+def _leaves(error: BaseException) -> tuple[BaseException, ...]:
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+
+
+def _show_nothing_for(shell: Any, error: BaseException) -> None:
+    """Has the shell mark the cell failed without showing ``error`` a second time."""
+
+    def render() -> list[str]:
+        shell._showtraceback = forget  # an instance attribute, in front of the method
+        return []
+
+    def forget(*_: Any) -> None:
+        del shell._showtraceback
+        shell._last_traceback = []
+
+    error._render_traceback_ = render  # type: ignore[attr-defined]  # IPython's hook

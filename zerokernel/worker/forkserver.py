@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import importlib.util
 import os
 import sys
@@ -44,10 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     _import_heavy_libraries()
     process.adopt_orphans()
     child = Child(kernel, own_threads)
-    supervisor = Supervisor(listener, child.run, settings.broker_grace_seconds)
-    gc.collect()
-    gc.freeze()  # pages of imported modules stay shared with the forks
-    supervisor.run()
+    _share_pages()
+    Supervisor(listener, child.run, settings.broker_grace_seconds, _import_the_rest).run()
     return 0
 
 
@@ -74,6 +73,19 @@ def _import_heavy_libraries() -> None:
         # Before any operation: with a thread pool in the parent every fork would hang.
         torch.set_num_threads(1)
         torch.zeros(8, 8) @ torch.zeros(8, 8)
+
+
+def _import_the_rest() -> None:
+    """Imports what the first optimizer step would: torch's compiler takes two seconds."""
+    if "torch" in sys.modules:
+        importlib.import_module("torch._dynamo")
+    _share_pages()
+
+
+def _share_pages() -> None:
+    """Keeps the collector off what is imported, so that its pages stay shared with forks."""
+    gc.collect()
+    gc.freeze()
 
 
 if __name__ == "__main__":

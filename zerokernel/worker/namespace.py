@@ -29,6 +29,7 @@ class FetchingBuiltins(dict[str, Any]):
         Raises:
             CannotTravel: The notebook has the name, but its object cannot travel.
         """
+        __tracebackhide__ = True  # the cell's own line is what the user looks for
         if (reason := self._absent.get(name)) is not None:
             raise CannotTravel(reason)
         return self._fetch(name)

@@ -47,7 +47,7 @@ class PublishingSession(Session):
     ) -> dict[str, Any] | None:
         """Hands one message on; the signature is jupyter_client's."""
         if isinstance(msg_or_type, (JupyterMessage, dict)):
-            message: Any = msg_or_type
+            message: dict[str, Any] = dict(msg_or_type)  # type: ignore[arg-type]  # has keys
         else:
             message = self.msg(msg_or_type, content, parent, header, metadata)
         if self.publish is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,11 @@ AskInput = Callable[[str, bool], str]
 class CellCompiler(XCachingCompiler):
     """Compiles a cell under the kernel's file name for it, so that tracebacks agree."""
 
-    cell_file = ""
+    cell_file = "<before the first cell>"
 
     def get_code_name(self, raw_code: str, code: str, number: int) -> str:
         """Gives the kernel's name for the cell that runs."""
-        return self.cell_file or str(super().get_code_name(raw_code, code, number))
+        return self.cell_file
 
 
 class WorkerShell(ZMQInteractiveShell):
@@ -69,6 +70,8 @@ def build_shell() -> WorkerKernel:
 
     ipykernel.debugger._is_debugpy_available = False  # debugging happens in the CPU kernel
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    # The kernel raises the cell's SystemExit and says this itself.
+    warnings.filterwarnings("ignore", message="To exit: use 'exit', 'quit', or Ctrl-D.")
     config = Config()
     config.HistoryManager.enabled = False
     config.HistoryManager.hist_file = ":memory:"

@@ -40,6 +40,9 @@ RunWorker = Callable[[Channel, UnixChannel, Hello], None]
 BIND_WAIT_SECONDS = 60.0
 """A grant whose kernel does not connect within this time is reported as a failed start."""
 
+IDLE_SECONDS = 1.0
+"""Without a request for so long, the supervisor does what it put off."""
+
 
 @dataclass
 class Worker:
@@ -68,6 +71,7 @@ class Supervisor:
         listener: Where the broker and kernels connect.
         run_worker: The child's main function; it never returns to the loop.
         broker_grace: Seconds that everything outlives the broker's channel.
+        when_idle: Done once, when nothing was asked for IDLE_SECONDS and no task runs.
         clock: Monotonic seconds.
     """
 
@@ -76,11 +80,13 @@ class Supervisor:
         listener: Listener,
         run_worker: RunWorker,
         broker_grace: float,
+        when_idle: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
         self._run_worker = run_worker
         self._broker_grace = broker_grace
+        self._when_idle = when_idle
         self._clock = clock
         # The mutable state: everything below changes only in this loop's handlers.
         self._workers: dict[str, Worker] = {}
@@ -112,9 +118,18 @@ class Supervisor:
             self._end_all()
 
     def _serve_once(self) -> None:
-        for key, _ in self._selector.select(self._wait_seconds()):
+        ready = self._selector.select(self._wait_seconds())
+        for key, _ in ready:
             key.data()
         self._enforce(self._clock())
+        if not ready and self._is_idle and self._when_idle is not None:
+            self._when_idle()
+            self._when_idle = None
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no deadline runs, so that a second without service harms nobody."""
+        return not self._unclaimed and all(w.ends_at is None for w in self._workers.values())
 
     def _wait_seconds(self) -> float:
         now = self._clock()
@@ -122,7 +137,8 @@ class Supervisor:
         times += [until for _, until in self._unclaimed.values()]
         if self._broker is None:
             times.append(self._alone_since + self._broker_grace)
-        return max(0.0, min(times, default=now + 60.0) - now)
+        times.append(now + (IDLE_SECONDS if self._when_idle is not None else 60.0))
+        return max(0.0, min(times) - now)
 
     def _enforce(self, now: float) -> None:
         for worker in list(self._workers.values()):
