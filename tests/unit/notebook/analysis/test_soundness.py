@@ -231,7 +231,7 @@ EXPRESSIONS = [
     "[$n for $n in $n if (w := $e)]",
     "[[($n := q) for q in $n] for r in $n]",
     "list($e for $n in $n for $n in $e)",
-    "f'{$e}{$n!r:>9}'",
+    "f'{type($e)}{type($n)!r:>9}'",  # not of the value: its text may have an address in it
 ]
 SIMPLE = [
     "$e",
