@@ -408,14 +408,6 @@ class Interrupt(Message):
 
 
 @dataclass(frozen=True)
-class CommMessage(Message):
-    """A comm message from the front end to a widget that lives in the worker."""
-
-    content: dict[str, Any]
-    type: str = "comm_msg"
-
-
-@dataclass(frozen=True)
 class CellFinished(Message):
     """The cell is over: buffer 0 is the payload of what comes back, the rest as ``specs`` say.
 
@@ -432,11 +424,6 @@ class CellFinished(Message):
     error: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     payload: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Delivered(Message):
-    """The kernel has read the whole CellFinished; the worker may settle its books."""
 
 
 # --- to and from JSON -------------------------------------------------------------------

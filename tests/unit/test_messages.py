@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from zerokernel.errors import MalformedMessage, ProtocolMismatch
 from zerokernel.messages import (
     PROTOCOL_VERSION,
-    CommMessage,
     Granted,
     Hello,
     Message,
@@ -33,7 +32,6 @@ EXAMPLES: list[Message] = [
     Granted("r", "l", "half", 60.0, 0.5, True),
     Stage((["array", "<f8", [3]], None)),
     RunCell("x", "f", 3, True, {"lock": "why"}, {"msg_id": "1"}),
-    CommMessage({"comm_id": "1"}),
 ]
 
 

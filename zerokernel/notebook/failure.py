@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zerokernel import errors
-from zerokernel.messages import WorkerGone
+
+if TYPE_CHECKING:
+    from zerokernel.messages import WorkerGone
 
 _BY_CAUSE: dict[str, type[errors.WorkerLost]] = {
     "killed": errors.WorkerKilled,
@@ -74,13 +76,14 @@ def _leaves(error: BaseException) -> tuple[BaseException, ...]:
 
 def _show_nothing_for(shell: Any, error: BaseException) -> None:
     """Has the shell mark the cell failed without showing ``error`` a second time."""
+    show = shell._showtraceback
 
-    def render() -> list[str]:
-        shell._showtraceback = forget  # an instance attribute, in front of the method
-        return []
+    def show_others(kind: Any, value: Any, lines: list[str]) -> None:
+        del shell._showtraceback  # this instance attribute stands in front of the method
+        if value is error:
+            shell._last_traceback = []
+        else:
+            show(kind, value, lines)
 
-    def forget(*_: Any) -> None:
-        del shell._showtraceback
-        shell._last_traceback = []
-
-    error._render_traceback_ = render  # type: ignore[attr-defined]  # IPython's hook
+    shell._showtraceback = show_others
+    error._render_traceback_ = list  # type: ignore[attr-defined]  # IPython's hook: no lines

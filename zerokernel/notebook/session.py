@@ -10,12 +10,12 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.errors import BrokerLost, BrokerUnavailable, UnknownSize, ZeroKernelError
-from zerokernel.messages import CancelRequest, EndWorker, OpenSession, SessionOpened, WorkerGone
 from zerokernel.settings import Settings, as_environment
 
 if TYPE_CHECKING:
     from zerokernel.client import BrokerClient
     from zerokernel.crossing import KernelReplica
+    from zerokernel.messages import OpenSession, SessionOpened
     from zerokernel.notebook.cell_run import Cell, CellRun
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
@@ -92,6 +92,8 @@ class Session:
             client.close()
 
     def _opening(self) -> OpenSession:
+        from zerokernel.messages import OpenSession
+
         environment = {**os.environ, **as_environment(self.settings)}
         environment["CUDA_VISIBLE_DEVICES"] = ""
         return OpenSession(self.id, _notebook_name(), sys.executable, environment)
@@ -124,6 +126,8 @@ class Session:
 
     def cancel(self) -> str:
         """Withdraws what waits or runs now. For another thread than the one that runs it."""
+        from zerokernel.messages import CancelRequest
+
         run = self._run
         if run is None or self._client is None:
             return "No cell of this notebook waits or runs."
@@ -132,6 +136,8 @@ class Session:
 
     def restart(self) -> str:
         """Ends the worker; the next cell gets a fresh one."""
+        from zerokernel.messages import EndWorker
+
         if self.link is None or self._client is None:
             return "This notebook has no worker; the next %%gpu cell gets a fresh one."
         self._client.send(EndWorker(self.id))
@@ -222,6 +228,8 @@ class Session:
 
     def _check_connection(self) -> None:
         """Notices, between cells, that the broker or the worker went away."""
+        from zerokernel.messages import WorkerGone
+
         self.connect()
         try:
             events = self.client.events()

@@ -11,7 +11,6 @@ from typing import Any
 from zerokernel.errors import ChannelClosed, MalformedMessage
 from zerokernel.messages import (
     Bind,
-    CommMessage,
     FetchedName,
     Hello,
     InputReply,
@@ -69,7 +68,8 @@ class Inbox:
     """Sorts what arrives from kernel and supervisor to who waits for it.
 
     Attributes:
-        orders: RunCell and Stage of the kernel, Bind of the supervisor, in order.
+        orders: Stage and RunCell of the kernel, in order.
+        binds: What the supervisor grants.
         replies: Answers to what the running cell asked.
     """
 
@@ -77,7 +77,6 @@ class Inbox:
         self.orders: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self.binds: queue.SimpleQueue[Bind] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[Received] = queue.SimpleQueue()
-        self.comms: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self._channel = channel
         self._control = control
         self._interrupts = interrupts
@@ -105,8 +104,6 @@ class Inbox:
             self.replies.put(received)
         elif isinstance(message, Interrupt):
             self._interrupts.interrupt()
-        elif isinstance(message, CommMessage):
-            self.comms.put(received)
 
     def _read_supervisor(self) -> None:
         try:

@@ -66,6 +66,12 @@ def test_a_group_is_not_shown_twice(shell: RecordingShell) -> None:
     assert show(shell, ValueError("later")) != []
 
 
+def test_a_group_that_was_caught_hides_no_other_error(shell: RecordingShell) -> None:
+    """Code that catches the failed cell's error sees the next error of its own shown."""
+    failure.of_cell(shell, ExceptionGroup("caught", [ValueError(1)]), {})
+    assert show(shell, ValueError("other")) != []
+
+
 def test_a_group_in_the_context(shell: RecordingShell) -> None:
     """IPython prints natively as soon as a group is in the context chain."""
     later = KeyError("later")
