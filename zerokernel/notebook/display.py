@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zerokernel.errors import ZeroKernelError
+from zerokernel.notebook import failure
 
 _RED, _RESET = "\x1b[31m", "\x1b[39m"
 
@@ -58,10 +59,8 @@ def check_syntax(shell: Any, body: str) -> None:
         name = shell.compile.cache(cell, shell.execution_count - 1, raw_code=body)
         shell.compile.ast_parse(cell, filename=name)
     except (SyntaxError, ValueError, OverflowError, MemoryError) as error:
-        from zerokernel.notebook import failure  # the vocabulary of messages: 20 ms to import
-
         lines = shell.SyntaxTB.structured_traceback(type(error), error, [])
-        name = type(error).__name__
-        shown = failure.of_cell(None, {"ename": name, "evalue": str(error), "traceback": lines})
+        look = {"ename": type(error).__name__, "evalue": str(error), "traceback": lines}
+        shown = failure.of_cell(shell, None, look)
     if shown is not None:
         raise shown
