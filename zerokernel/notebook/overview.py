@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zerokernel.notebook.markup import table_html
-from zerokernel.notebook.receipt import SEPARATOR, seconds, size
+from zerokernel.notebook.receipt import SEPARATOR, seconds
 
-_HEAD = ("slice", "size", "memory", "state", "notebook", "left")
+_HEAD = ("slice", "size", "state", "notebook", "left")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Overview:
         return SEPARATOR.join(parts)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Gives one row of texts a slice: name, size, memory, state, notebook, time left."""
+        """Gives one row of texts a slice: name, size, state, notebook, time left."""
         return [self._row(one) for one in self.broker.get("slices", ())]
 
     def _row(self, one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -46,7 +46,6 @@ class Overview:
         return (
             str(one.get("display") or one.get("name", "")),
             str(one.get("size", "")),
-            size(int(one.get("memory") or 0)),
             state,
             self._name(one),
             "" if left is None else seconds(max(0.0, left)),

@@ -134,7 +134,8 @@ class StatusLine:
     def _repeats(self, line: Line) -> bool:
         if self._shown is None:
             return False
-        return self._shown == line or (not self._in_place and self._shown.phase == line.phase)
+        same_phase = self._shown.phase == line.phase
+        return same_phase and (not self._in_place or self._shown.data() == line.data())
 
     def _finish(self, line: Line) -> None:
         if self._enabled:

@@ -49,12 +49,11 @@ def test_the_whole_picture_as_text() -> None:
     text = Overview(session="me", broker=BROKER).data()["text/plain"]
     assert text.splitlines() == [
         "zerokernel · broker 0.1.0 · process 4242 · up 2 min 5 s",
-        "slice              size       memory  state                                "
+        "slice              size       state                                "
         "notebook            left",
-        "half H200 · 70 GB  3g.71gb    70 GB   leased                               "
+        "half H200 · 70 GB  3g.71gb    leased                               "
         "this notebook       42.3 s",
-        "simulated 1        simulated  8 GB    set aside (its worker does not end)  "
-        "<b>other</b>.ipynb",
+        "simulated 1        simulated  set aside (its worker does not end)  <b>other</b>.ipynb",
         "place 1: this notebook · asks for 1 min 30 s · starts in about 4 s",
         "place 2: another notebook · asks for 1 min",
         "this notebook's worker: process 77, parked for 12 s",

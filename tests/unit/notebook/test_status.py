@@ -127,6 +127,16 @@ def test_an_unchanged_line_is_not_sent_again(line: StatusLine, shell: Shell, clo
     assert len(shell.display_pub.published) == 1
 
 
+def test_a_line_that_would_look_the_same_is_not_sent(
+    line: StatusLine, shell: Shell, clock: Clock
+) -> None:
+    """Ticks that move neither the whole seconds nor the bar cost no message."""
+    for tick in range(20):
+        clock.now += 0.5
+        line.running("s", 600, tick * 0.5)
+    assert len(texts(shell)) == len(set(texts(shell))) <= 11
+
+
 def test_a_phase_change_does_not_wait(line: StatusLine, shell: Shell, clock: Clock) -> None:
     """The throttle holds within a phase only."""
     clock.now += 1
