@@ -26,7 +26,7 @@ _READING = frozenset(
 )
 _LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
 _EXTENDED_ARG = dis.EXTENDED_ARG
-_HAS_DOCSTRING = 0x4000000  # the code flag of Python 3.13; before it the slot was always there
+_HAS_DOCSTRING = 0x4000000  # the code flag of Python 3.14; before it the slot was always there
 _OPTIMIZED = 0x1  # a function, not a class body or module
 
 
@@ -84,7 +84,7 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 def _texts(code: CodeType) -> Iterator[str]:
     constants = code.co_consts
     if code.co_flags & _OPTIMIZED and not code.co_name.startswith("<"):
-        has_slot = sys.version_info < (3, 13) or code.co_flags & _HAS_DOCSTRING
+        has_slot = sys.version_info < (3, 14) or code.co_flags & _HAS_DOCSTRING
         constants = constants[1:] if has_slot else constants
     return (constant for constant in constants if type(constant) is str)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zerokernel.notebook.analysis import CellNames, analyse_cell
+from zerokernel.notebook.analysis import analyse_cell
 
 BUILTIN = frozenset(vars(builtins))
 
@@ -467,16 +467,18 @@ OTHERWISE = ("await", "async", "x += ", "x @= ", "x: T", "from __future__")
 PLAIN = [row[0] for row in [*TABLE, *DELETED] if not any(text in row[0] for text in OTHERWISE)]
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="later tables mix comprehensions into what is around them"
+)
 @pytest.mark.parametrize("source", PLAIN)
 def test_agrees_with_the_compilers_symbol_table(source: str) -> None:
     """No name is found that the compiler's own table does not have; none that it binds is missed.
 
     The table knows no order of statements, so it may have more reads.
     """
-    found: CellNames = analyse_cell(source)
+    found = analyse_cell(source)
     read, bound = global_names(source)
     assert found.read - found.deleted <= read | {"__class__"}
-    if sys.version_info < (3, 12):  # later tables list the variables of comprehensions as well
-        assert {n for n in bound if not n.startswith(".")} - found.deleted == (
-            found.bound - found.deleted
-        )
+    assert {name for name in bound if not name.startswith(".")} - found.deleted == (
+        found.bound - found.deleted
+    )

@@ -17,7 +17,7 @@ from zerokernel.notebook.analysis import CellNames, analyse_cell
 
 NAMES = ["a", "b", "c", "d"]
 # The interpreter's own reads and writes: annotations of a cell, a class's module.
-IMPLICIT = {"__annotations__", "__name__", "__conditional_annotations__"}
+IMPLICIT = {"__annotations__", "__name__", "__annotate__", "__conditional_annotations__"}
 
 
 class Value:
