@@ -65,6 +65,9 @@ class KernelReplica:
         Names that the namespace does not have are left out. A name whose object cannot
         travel is in ``absent`` of the shipment; the others travel.
         """
+        if self.ledger.holding:  # the last cell was never committed: the worker's state is unknown
+            self.stale |= self.snapshot.tokens()
+            self.digests.clear()
         self.ledger.release()
         self.ledger.prune()
         changed = self._changed()

@@ -233,7 +233,7 @@ def _instance_parts(kind: type) -> tuple[Part, ...]:
         member
         for base in kind.__mro__
         if base.__flags__ & (1 << 9)
-        for name, member in vars(base).items()
+        for name, member in sorted(vars(base).items())  # alike on both sides
         if isinstance(member, types.MemberDescriptorType) and name not in ("__dict__", "__weakref__")
     ]
     if slots:

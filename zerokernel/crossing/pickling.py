@@ -14,6 +14,7 @@ import cloudpickle
 from zerokernel.crossing import arrays, buffers, functions, tensors, travel
 
 _HERE = __name__
+_SKELETON = 6  # arguments of cloudpickle's skeleton of a class; an enum's are others
 
 Reduced = Any
 
@@ -74,6 +75,22 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             None,
             functions.finish_function,
         )
+
+    def reduce_class(self, obj: type) -> Reduced:
+        """A notebook class as cloudpickle does, but with its slots as slots."""
+        reduced = self.standard(obj)
+        if not isinstance(reduced, tuple) or "__slots__" not in vars(obj):
+            return reduced
+        make, made, (attributes, rest), *others = reduced
+        if len(made) != _SKELETON:
+            return reduced
+        options = {**made[3], "__slots__": obj.__slots__}  # type: ignore[attr-defined]
+        attributes = {
+            name: value
+            for name, value in attributes.items()
+            if not isinstance(value, types.MemberDescriptorType) and name != "__slots__"
+        }
+        return (make, (*made[:3], options, *made[4:]), (attributes, rest), *others)
 
     def reduce_array(self, obj: Any) -> Reduced:
         """An owner's bytes, a view's recipe, or the references of an object array."""
@@ -205,10 +222,6 @@ def _default(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
-def _standard(packer: Packer, obj: Any) -> Reduced:
-    return packer.standard(obj)
-
-
 def _reduce_code(packer: Packer, obj: types.CodeType) -> Reduced:
     return (marshal.loads, (marshal.dumps(obj),))
 
@@ -238,7 +251,7 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if travel.stays(kind):
         return _refuse
     if issubclass(kind, type):
-        return _standard
+        return Packer.reduce_class
     if arrays.chooser(kind):
         return Packer.reduce_array
     if kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage":

@@ -153,9 +153,9 @@ class Snapshot:
                 changed.add(token)
         return changed
 
-    def before(self, token: int) -> Any:
-        """The digest that an object had."""
-        return self.digests.get(token)
+    def tokens(self) -> set[int]:
+        """The tokens of all mutable objects."""
+        return {token for segment in self._segments for token in segment.tokens}
 
 
 def references(objects: Iterable[Any]) -> set[int]:

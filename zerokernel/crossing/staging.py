@@ -217,7 +217,10 @@ class Staged:
             for token, item in zip(tokens, objects, strict=True):
                 if id(item) in numbers:
                     replica.digests[token] = numbers[id(item)]
+        del objects
+        replica.ledger.release()
         if anything:
+            replica.ledger.prune()
             replica.snap()
 
     def _note_digest(self, buffer: Any, known: Any) -> None:

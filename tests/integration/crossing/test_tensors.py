@@ -90,6 +90,7 @@ def test_freed_tensor_is_not_kept_alive(pair):
     pair.namespace["d"] = {"x": [torch.zeros(100_000)]}
     pair.cell("n = len(d)")
     alive = weakref.ref(pair.namespace["d"]["x"][0].untyped_storage())
+    pair.shipment = None  # its views keep the owners alive
     pair.plain("del d")
     gc.collect()
     assert alive() is None
