@@ -6,12 +6,14 @@ import io
 import pickle
 import types
 from collections.abc import Collection, Iterable, Sequence
+from itertools import compress
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
 from zerokernel.crossing.buffers import byte_array, digests
 from zerokernel.crossing.hidden import is_hidden
 from zerokernel.crossing.parts import Plan
+from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.shipment import (
     END,
@@ -44,7 +46,7 @@ class KernelReplica:
     def forget_worker(self) -> None:
         """The worker is gone: the next shipment sends everything by value."""
         self.ledger = Ledger()
-        self.snapshot = Snapshot((), self.digest)
+        self.snapshot = Snapshot(self.digest)
         self.digests: dict[int, Any] = {}
         self.stale: set[int] = set()
         self.worker_only: set[str] = set()
@@ -52,6 +54,7 @@ class KernelReplica:
         self._number = 0
         self._functions: set[int] = set()
 
+    @without_collector
     def prune(self) -> None:
         """After each plain cell: lets go of containers that only this table holds."""
         if not self.ledger.holding:
@@ -59,6 +62,7 @@ class KernelReplica:
 
     # -- out ---------------------------------------------------------------------------
 
+    @without_collector
     def ship(self, names: Collection[str]) -> Shipment:
         """Captures out, with what the worker must know about earlier ones.
 
@@ -70,13 +74,16 @@ class KernelReplica:
             self.digests.clear()
         self.ledger.release()
         self.ledger.prune()
-        changed = self._changed()
+        self.look()
+        self._look_at_buffers()
+        changed = set(self.stale)
         self.ledger.hold()
         self.names_at_ship = {name: id(value) for name, value in self.namespace.items()}
         self.worker_only -= self.namespace.keys()
         header = {"gone": self.ledger.take_gone(), "worker_only": sorted(self.worker_only)}
         return self._send(set(names), changed, header)
 
+    @without_collector
     def fetch(self, name: str) -> Shipment:
         """One more name, while the cell runs.
 
@@ -86,12 +93,9 @@ class KernelReplica:
         if name not in self.namespace:
             raise KeyError(name)
         # What changed here during the cell is not sent over what the cell may have done.
-        behind = self.changed_since_ship()
         for token in self.stale & self._now.keys():
             self._now[token] = digests(self.ledger.get(token))
-        shipment = self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
-        self.stale |= behind
-        return shipment
+        return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
 
     def _send(self, names: set[str], changed: set[int], header: dict[str, Any]) -> Shipment:
         self._number += 2
@@ -104,7 +108,7 @@ class KernelReplica:
             absent = self._offenders(present, changed, error)
             draft = self._pack(present, changed, header, absent)
         shipment = draft.finish(absent)
-        self._sent(draft, changed)
+        self._sent(draft)
         return shipment
 
     def _pack(
@@ -205,51 +209,51 @@ class KernelReplica:
             return False
         return True
 
-    def _sent(self, draft: Draft, changed: set[int]) -> None:
+    def _sent(self, draft: Draft) -> None:
         """Both sides agree on what was sent; the rest of what changed stays to be sent."""
-        self.stale = (self.stale | changed) - draft.sent
-        for token in draft.sent:
-            if token in self._now:
-                self.digests[token] = self._now[token]
+        self.stale -= draft.sent
+        for token in draft.sent & self._now.keys():
+            self.digests[token] = self._now[token]
         self.ledger.forget(draft.replaced)
         tokens, objects = draft.numbered(self._number)
-        draft.packer.clear_memo()
+        renewed = draft.sent - set(draft.replaced)
+        self.take_in(tokens, objects, renewed)
+
+    def take_in(self, tokens: list[int], objects: list[Any], renewed: set[int]) -> None:
+        """Adds a shipment's objects to the table; notes their state, and that of known ones."""
         if tokens:
-            self.take_in(tokens, objects, instance_dicts(objects))
-        if tokens or changed:
-            self.snap()
-
-    def take_in(self, tokens: list[int], objects: list[Any], skip: set[int]) -> None:
-        """Adds a shipment's objects to the table."""
-        self._functions.update(
-            token
-            for token, item in zip(tokens, objects, strict=True)
-            if type(item) is types.FunctionType and item.__globals__ is self.namespace
-        )
-        self.ledger.add(tokens, objects, skip)
-
-    def snap(self) -> None:
-        """Takes the present state as the one on which both sides agree."""
-        self.snapshot = Snapshot(self.ledger.items(), self.digest)
-        self.ledger.gone_ids = set()
+            self._functions.update(
+                token
+                for token, kind, item in zip(tokens, map(type, objects), objects, strict=True)
+                if kind is types.FunctionType and item.__globals__ is self.namespace
+            )
+            kept = self.ledger.add(tokens, objects, instance_dicts(objects))
+            tokens, objects = list(compress(tokens, kept)), list(compress(objects, kept))
+        for token in renewed:
+            item = self.ledger.peek(token)
+            if item is not None:
+                tokens.append(token)
+                objects.append(item)
+        if tokens:
+            self.snapshot.take(tokens, objects)
 
     # -- what changed ------------------------------------------------------------------
 
-    def _changed(self) -> set[int]:
+    def look(self) -> None:
+        """Adds to ``stale`` the objects that changed here since both sides agreed on them."""
+        self.stale |= self.snapshot.changed(self.ledger.peek, self.ledger.gone_ids)
+        self.ledger.gone_ids = set()
+        self.stale = {token for token in self.stale if self.ledger.peek(token) is not None}
+
+    def _look_at_buffers(self) -> None:
         self._now: dict[int, Any] = {}
-        changed = self.snapshot.changed(self.ledger.peek, self.ledger.gone_ids) | self.stale
         for token in self.snapshot.buffers:
             item = self.ledger.peek(token)
             if item is None:
                 continue
             self._now[token] = digests(item)
             if self._now[token] != self.digests.get(token):
-                changed.add(token)
-        return {token for token in changed if self.ledger.peek(token) is not None}
-
-    def changed_since_ship(self) -> set[int]:
-        """The structural objects that changed here while the cell was under way."""
-        return self.snapshot.changed(self.ledger.peek, self.ledger.gone_ids)
+                self.stale.add(token)
 
     def digest(self, item: Any, plan: Plan) -> opaque.Digested:
         """The digest of an opaque object."""
@@ -263,6 +267,7 @@ class KernelReplica:
 
     # -- back --------------------------------------------------------------------------
 
+    @without_collector
     def stage(self, payload: bytes, buffers: Sequence[Any]) -> Staged:
         """Builds what the worker sent. Touches nothing of the user's.
 

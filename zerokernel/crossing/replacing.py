@@ -10,20 +10,20 @@ from zerokernel.crossing.kinds import plan_of
 
 def patches(
     items: Iterable[tuple[int, Any]], mapping: dict[int, Any]
-) -> Iterator[tuple[Any, list[Any]]]:
-    """The containers that refer to a replaced object, and their new states.
+) -> Iterator[tuple[int, Any, list[Any]]]:
+    """The containers (token, object) that refer to a replaced object, and their new states.
 
     Args:
         items: The table's tokens and objects.
         mapping: The address of each old object, and the new one.
     """
-    for _, item in items:
+    for token, item in items:
         plan = plan_of(item)
         if not plan.mutable or not plan.parts or plan.content:
             continue
         lanes = [id(child) for _, lane in plan.lanes([item]) for child in lane]
         if not mapping.keys().isdisjoint(lanes):
-            yield item, [_swap(state, mapping) for state in plan.read(item)]
+            yield token, item, [_swap(state, mapping) for state in plan.read(item)]
 
 
 def _swap(state: Any, mapping: dict[int, Any]) -> Any:

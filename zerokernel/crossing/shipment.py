@@ -47,6 +47,7 @@ class Draft:
     packer: Packer
     sent: set[int] = field(default_factory=set)
     replaced: list[int] = field(default_factory=list)
+    _memo: dict[int, tuple[int, Any]] | None = None
 
     def put(self, kind: str, value: Any) -> None:
         """Appends a part."""
@@ -59,12 +60,20 @@ class Draft:
         self.packer.dump((CHANGES, [(token, form, item)]))
         self.packer.whole = None
 
+    def memo(self) -> dict[int, tuple[int, Any]]:
+        """The pickler's memo, copied once."""
+        if self._memo is None:
+            self._memo = self.packer.memo.copy()
+            self.packer.clear_memo()
+        return self._memo
+
     def numbered(self, number: int) -> tuple[list[int], list[Any]]:
-        """The tokens and the objects that this shipment numbered."""
-        memo = self.packer.memo.copy()
+        """The tokens and the objects that this shipment numbered; can be asked once."""
+        entries = self.memo().values()
         base = number * SPACE
-        entries = memo.values()
-        return [base + entry[0] for entry in entries], [entry[1] for entry in entries]
+        tokens, objects = [base + entry[0] for entry in entries], [entry[1] for entry in entries]
+        self._memo = None
+        return tokens, objects
 
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
@@ -72,7 +81,7 @@ class Draft:
         views = tuple(self.packer.buffers)
         total = len(payload) + sum(view.nbytes for view in views)
         specs = tuple(self.packer.specs)
-        return Shipment(payload, views, specs, absent, len(self.packer.memo.copy()), total)
+        return Shipment(payload, views, specs, absent, len(self.memo()), total)
 
 
 def parts_of(

@@ -10,12 +10,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, repeat
+from itertools import accumulate, chain, compress, repeat
 from operator import is_
 from typing import Any
 
 from zerokernel.crossing.kinds import plan_of, uniform
 from zerokernel.crossing.parts import Plan
+
+_MANY = 40  # segments
 
 _UNTABLED = (int, float, complex)
 """Types whose objects pickle does not number, so that no table keeps or watches them."""
@@ -73,19 +75,36 @@ class Segment:
                 changed.add(token)
         return changed
 
+    def join(self, other: Segment) -> None:
+        """Takes over the objects of another segment of the same plan."""
+        self.tokens += other.tokens
+        for mine, theirs in zip(self.lengths, other.lengths, strict=True):
+            mine += theirs
+        for ids, more in zip(self.ids, other.ids, strict=True):
+            ids += more
+        for facts, further in zip(self.facts, other.facts, strict=True):
+            facts += further
+        self.kept += other.kept
+
     def without_dead(self, objects: Sequence[Any]) -> tuple[Segment, list[Any]]:
         """The same without objects that died."""
-        alive = [index for index, item in enumerate(objects) if item is not None]
-        made = Segment(self.plan, [self.tokens[i] for i in alive], kept=self.kept)
+        alive = [item is not None for item in objects]
+        return self._only(alive), list(compress(objects, alive))
+
+    def without(self, tokens: set[int]) -> Segment:
+        """The same without some objects; itself where it has none of them."""
+        if tokens.isdisjoint(self.tokens):
+            return self
+        return self._only([token not in tokens for token in self.tokens])
+
+    def _only(self, chosen: list[bool]) -> Segment:
+        made = Segment(self.plan, list(compress(self.tokens, chosen)), kept=self.kept)
         for lengths, ids in zip(self.lengths, self.ids, strict=True):
-            starts = list(accumulate(lengths, initial=0))
-            kept = array("Q")
-            for index in alive:
-                kept.extend(ids[starts[index] : starts[index + 1]])
-            made.lengths.append([lengths[i] for i in alive])
-            made.ids.append(kept)
-        made.facts = [[facts[i] for i in alive] for facts in self.facts]
-        return made, [objects[i] for i in alive]
+            each = chain.from_iterable(map(repeat, chosen, lengths))
+            made.lengths.append(list(compress(lengths, chosen)))
+            made.ids.append(array("Q", compress(ids, each)))
+        made.facts = [list(compress(facts, chosen)) for facts in self.facts]
+        return made
 
 
 _UNTABLED_SET = set(_UNTABLED)
@@ -97,21 +116,26 @@ def _facts(plan: Plan, objects: Sequence[Any]) -> list[list[Any]]:
 
 
 class Snapshot:
-    """What the objects of a table referred to at one moment.
+    """What the objects of a table referred to when both sides last agreed on them.
 
     Args:
-        items: Tokens and objects.
         digest: Gives the digest of an object whose state is not its references alone.
     """
 
-    def __init__(self, items: Iterable[tuple[int, Any]], digest: Digest) -> None:
+    def __init__(self, digest: Digest) -> None:
         self._digest = digest
-        self.buffers: list[int] = []
-        self.digests: dict[int, Any] = {}
         self._segments: list[Segment] = []
+        self.buffers: set[int] = set()
+        self.digests: dict[int, Any] = {}
+
+    def take(self, tokens: Sequence[int], objects: Sequence[Any]) -> None:
+        """Notes the present state of objects, new ones or known ones."""
+        if self._segments:
+            known = set(tokens)
+            self._segments = [segment.without(known) for segment in self._segments]
         groups: dict[Plan, tuple[list[int], list[Any]]] = {}
-        for token, item in items:
-            plan = uniform(type(item)) or plan_of(item)
+        for token, item, kind in zip(tokens, objects, map(type, objects), strict=True):
+            plan = uniform(kind) or plan_of(item)
             if not plan.mutable:
                 continue
             group = groups.get(plan)
@@ -119,18 +143,38 @@ class Snapshot:
                 group = groups[plan] = ([], [])
             group[0].append(token)
             group[1].append(item)
-        for plan, (tokens, objects) in groups.items():
-            self._add(plan, tokens, objects)
+        for plan, (members, items) in groups.items():
+            self._add(plan, members, items)
+        self._join_small()
 
     def _add(self, plan: Plan, tokens: list[int], objects: list[Any]) -> None:
         if plan.content == "buffer":
-            self.buffers.extend(tokens)
+            self.buffers.update(tokens)
         elif plan.content in ("opaque", "getstate"):
             for token, item in zip(tokens, objects, strict=True):
                 self.digests[token] = self._digest(item, plan)
         segment = Segment(plan, tokens)
         segment.fill(objects)
         self._segments.append(segment)
+
+    def _join_small(self) -> None:
+        """Keeps the segments few: each cell adds some, and each costs a fixed time to verify."""
+        if len(self._segments) <= _MANY:
+            return
+        joined: dict[Plan, Segment] = {}
+        for segment in self._segments:
+            first = joined.setdefault(segment.plan, segment)
+            if first is not segment:
+                first.join(segment)
+        self._segments = [segment for segment in joined.values() if segment.tokens]
+
+    def forget(self, tokens: Iterable[int]) -> None:
+        """Objects that the other side no longer holds."""
+        gone = set(tokens)
+        self._segments = [segment.without(gone) for segment in self._segments]
+        self.buffers -= gone
+        for token in gone & self.digests.keys():
+            del self.digests[token]
 
     def changed(self, peek: Peek, gone: set[int]) -> set[int]:
         """The tokens of the living objects that changed since; buffers are not looked at.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerokernel.crossing.buffers import digests
 from zerokernel.crossing.kinds import plan_of
+from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.replacing import patches
 from zerokernel.crossing.shipment import (
     CHANGES,
@@ -18,7 +19,6 @@ from zerokernel.crossing.shipment import (
     EXTRA,
     NAMES,
     apply,
-    instance_dicts,
     prepared,
     present,
 )
@@ -48,6 +48,7 @@ class Committed:
 class Write:
     """One write into an object of the notebook, with what undoes it."""
 
+    token: int
     rank: int
     item: Any
     form: str
@@ -86,6 +87,7 @@ class Staged:
                 self._end = value
         self._notes.extend(self._end["notes"])
 
+    @without_collector
     def commit(self) -> Committed:
         """Writes everything into the notebook's own objects, or nothing.
 
@@ -93,21 +95,23 @@ class Staged:
             CommitFailed: A write failed; what had been written was undone.
         """
         replica = self._replica
-        behind = replica.changed_since_ship() if self._changes or self._tokens else set()
-        writes, replaced = self._writes(behind | replica.stale)
+        if self._changes:
+            replica.look()
+        writes, replaced = self._writes(replica.stale)
         bound, deleted = self._name_writes()
         with _uninterrupted():
             self._write(writes, bound, deleted)
         changed = len(writes)
-        anything = bool(self._tokens or writes)
-        writes.clear()  # so that what pickle made for them is seen to be nobody's
-        self._agree(behind, anything, replaced)
+        worker_only = dict(self._end["worker_only"])
         replica.worker_only = set(self._end["only_names"])
+        written = {write.token for write in writes}
+        writes.clear()  # so that what pickle made for them is seen to be nobody's
+        self._agree(written, replaced)
         return Committed(
             bound=tuple(sorted(bound)),
             deleted=tuple(sorted(deleted)),
             changed=changed,
-            worker_only=dict(self._end["worker_only"]),
+            worker_only=worker_only,
             notes=tuple(self._notes),
             byte_count=self._byte_count,
         )
@@ -133,7 +137,7 @@ class Staged:
             else:
                 ready = prepared(item, form, state)
                 undo = present(item, form, state)
-                writes.append(Write(plan_of(item).rank, item, form, ready, undo))
+                writes.append(Write(token, plan_of(item).rank, item, form, ready, undo))
         if replaced:
             self._replace(writes, replaced)
         writes.sort(key=lambda write: write.rank)
@@ -151,11 +155,11 @@ class Staged:
             if id(value) in mapping and name not in self._names:
                 self._names[name] = mapping[id(value)]
         targets = {id(write.item): write for write in writes}
-        for item, state in patches(self._replica.ledger.items(), mapping):
+        for token, item, state in patches(self._replica.ledger.items(), mapping):
             if id(item) in targets:
                 continue
             undo = ("parts", plan_of(item).read(item))
-            writes.append(Write(plan_of(item).rank, item, "parts", state, undo))
+            writes.append(Write(token, plan_of(item).rank, item, "parts", state, undo))
         for old, _ in replaced.values():
             self._notes.append(
                 f"a {type(old).__name__} was replaced: other references keep the old object"
@@ -201,27 +205,23 @@ class Staged:
                 f"{CommitFailed.__doc__} ({type(error).__name__}: {error})"
             ) from error
 
-    def _agree(self, behind: set[int], anything: bool, gone: list[int]) -> None:
+    def _agree(self, written: set[int], gone: list[int]) -> None:
         """Both sides hold the same again: the tables advance."""
         replica = self._replica
-        replica.stale |= behind
-        for buffer, known in self._end["digests"]:
-            self._note_digest(buffer, known)
-        replica.ledger.forget(gone)
         tokens, objects = self._tokens, self._objects
         numbers = {id(buffer): known for buffer, known in self._end["digests"]}
-        self._changes, self._names, self._end = [], {}, {**self._end, "digests": []}
-        self._tokens, self._objects = [], []
-        if tokens:
-            replica.take_in(tokens, objects, instance_dicts(objects))
-            for token, item in zip(tokens, objects, strict=True):
-                if id(item) in numbers:
-                    replica.digests[token] = numbers[id(item)]
-        del objects
+        for buffer, known in self._end["digests"]:
+            self._note_digest(buffer, known)
+        for token, number in zip(tokens, map(id, objects), strict=True):
+            if number in numbers:
+                replica.digests[token] = numbers[number]
+        self._changes, self._names = [], {}
+        self._tokens, self._objects, self._end = [], [], {}
+        replica.ledger.forget(gone)
         replica.ledger.release()
-        if anything:
-            replica.ledger.prune()
-            replica.snap()
+        replica.take_in(tokens, objects, written)
+        del tokens, objects
+        replica.ledger.release()
 
     def _note_digest(self, buffer: Any, known: Any) -> None:
         token = self._replica.ledger.find(buffer)

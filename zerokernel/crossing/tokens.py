@@ -10,6 +10,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
+from itertools import compress
 from typing import Any
 
 _ROUNDS = 20  # a long chain of weakly held links is let go over several calls
@@ -68,7 +69,7 @@ class Ledger:
         self._strong: dict[int, Any] = {}
         self._weak: dict[int, weakref.ref[Any]] = {}
         self._tokens: dict[int, int] = {}
-        self._ids: dict[int, int] = {}
+        self._weak_ids: dict[int, int] = {}
         self._limbo: dict[int, Any] = {}
         self._held: list[Any] = []
         self.holding = False
@@ -76,30 +77,39 @@ class Ledger:
         self.gone_ids: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._tokens)
 
-    def add(self, tokens: Iterable[int], objects: list[Any], skip: set[int]) -> None:
+    def add(self, tokens: Iterable[int], objects: list[Any], skip: set[int]) -> list[bool]:
         """Takes in the objects of one shipment, but not those whose id is in ``skip``.
 
         What nobody but ``objects`` holds was made by pickle itself. It is kept until
         `release`, because the worker may name it, and then it is gone.
         """
+        ids = list(map(id, objects))
+        aside = [count <= _ALONE for count in map(sys.getrefcount, objects)]
+        if skip or self._tokens:
+            known = {number for number in self._tokens.keys() & ids if self._lives_at(number)}
+            known |= skip
+            aside = [own or number in known for own, number in zip(aside, ids, strict=True)]
+        tokens = list(tokens)
+        self._limbo.update(zip(compress(tokens, aside), compress(objects, aside), strict=True))
         weakly = {kind for kind in set(map(type, objects)) if kind.__weakrefoffset__}
-        counts = list(map(sys.getrefcount, objects))
-        known = self._tokens if self._tokens else {}
-        for token, item, count in zip(tokens, objects, counts, strict=True):
-            number = id(item)
-            if number in skip or count <= _ALONE:
-                self._limbo[token] = item
-            elif number in known and self.find(item) is not None:
-                self._limbo[token] = item
-            else:
-                if type(item) in weakly:
-                    self._weak[token] = weakref.ref(item)
-                else:
-                    self._strong[token] = item
-                self._tokens[number] = token
-                self._ids[token] = number
+        weak = [
+            not own and kind in weakly
+            for own, kind in zip(aside, map(type, objects), strict=True)
+        ]
+        strong = [not (own or soft) for own, soft in zip(aside, weak, strict=True)]
+        self._strong.update(zip(compress(tokens, strong), compress(objects, strong), strict=True))
+        self._tokens.update(zip(compress(ids, strong), compress(tokens, strong), strict=True))
+        soft = list(compress(tokens, weak))
+        self._weak.update(zip(soft, map(weakref.ref, compress(objects, weak)), strict=True))
+        self._tokens.update(zip(compress(ids, weak), soft, strict=True))
+        self._weak_ids.update(zip(soft, compress(ids, weak), strict=True))
+        return [not own for own in aside]
+
+    def _lives_at(self, number: int) -> bool:
+        item = self.peek(self._tokens[number])
+        return item is not None and id(item) == number
 
     def find(self, item: Any) -> int | None:
         """The token of an object, or None."""
@@ -152,7 +162,7 @@ class Ledger:
 
     def forget(self, tokens: Iterable[int]) -> None:
         """Lets go of objects that the worker has replaced."""
-        self._forget([token for token in tokens if token in self._ids])
+        self._forget([t for t in tokens if t in self._strong or t in self._weak])
 
     def prune(self) -> None:
         """Lets go of what only this table holds, and notices what died."""
@@ -175,9 +185,11 @@ class Ledger:
 
     def _forget(self, tokens: list[int]) -> None:
         for token in tokens:
-            self._strong.pop(token, None)
-            self._weak.pop(token, None)
-            number = self._ids.pop(token)
+            if token in self._weak:
+                del self._weak[token]
+                number = self._weak_ids.pop(token)
+            else:
+                number = id(self._strong.pop(token))
             self.gone.add(token)
             self.gone_ids.add(number)
             if self._tokens.get(number) == token:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress, repeat
 from typing import Any
 
 from zerokernel.crossing import opaque, travel
@@ -12,6 +13,7 @@ from zerokernel.crossing.buffers import allocate, digests
 from zerokernel.crossing.hidden import is_hidden
 from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.parts import Plan
+from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Unpacker
 from zerokernel.crossing.replacing import patches
 from zerokernel.crossing.shipment import (
@@ -44,7 +46,7 @@ class WorkerReplica:
         self._namespace = namespace
         self._own = set(namespace)
         self._holdings = Holdings()
-        self._snapshot = Snapshot((), self._digest)
+        self._snapshot = Snapshot(self._digest)
         self._digests: dict[int, Any] = {}
         self._received: dict[int, Any] = {}
         self._told: dict[int, Any] = {}
@@ -67,6 +69,7 @@ class WorkerReplica:
         """What the last `allocate` made: the ``buffers`` of `receive` and `absorb`."""
         return self._owners
 
+    @without_collector
     def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> None:
         """Takes in captures: the namespace then holds exactly these, and worker-only names.
 
@@ -74,54 +77,51 @@ class WorkerReplica:
             payload: Of the kernel's shipment.
             buffers: The owners that `allocate` made, filled; by default those of its last call.
         """
-        names, header, anything = self._load(payload, buffers)
+        names, header = self._load(payload, buffers)
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
             if name not in names and name not in self._only and not self._is_own(name):
                 del self._namespace[name]
         self._namespace.update(names)
-        if anything:
-            self._snap()
         self._before = dict(self._namespace)
 
+    @without_collector
     def absorb(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
-        changed = self._snapshot.changed(self._holdings.peek, set())
-        self._stuck |= changed  # changed already: the new snapshot must not hide it
-        names, _, _ = self._load(payload, buffers)
+        names, _ = self._load(payload, buffers)
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
         self._before.update(fresh)
-        self._snap(keep_digests=True)
         return names
 
     def _load(
         self, payload: bytes, buffers: Sequence[Any] | None
-    ) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         owners = self._owners if buffers is None else buffers
         self._owners = []
         header, parts, unpacker = parts_of(
             payload, lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get)
         )
-        self._holdings.drop(header["gone"])
+        self._drop(header["gone"])
         names: dict[str, Any] = {}
-        changed = False
+        written: set[int] = set()
         replaced: dict[int, tuple[int, Any]] = {}
         for kind, value in parts:
             if kind == NAMES:
                 names.update(value)
             elif kind == CHANGES:
-                changed = True
-                self._apply(value, owners, replaced)
-        self._replace(replaced)
+                written |= self._apply(value, owners, replaced)
+        written |= self._replace(replaced)
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
-        return names, header, bool(changed or tokens or header["gone"])
+        self._snap(tokens, objects, written)
+        return names, header
 
     def _apply(
         self, changes: Iterable[Any], owners: Sequence[Any], replaced: dict[int, tuple[int, Any]]
-    ) -> None:
+    ) -> set[int]:
+        written = set()
         for token, form, state in changes:
             item = self._holdings.get(token)
             if form == "replace":
@@ -130,20 +130,35 @@ class WorkerReplica:
             apply(item, form, prepared(item, form, state), owners)
             self._stuck.discard(token)
             self._digests.pop(token, None)
+            written.add(token)
+        return written
 
-    def _replace(self, replaced: dict[int, tuple[int, Any]]) -> None:
+    def _replace(self, replaced: dict[int, tuple[int, Any]]) -> set[int]:
         if not replaced:
-            return
+            return set()
         mapping = {number: new for number, (_, new) in replaced.items()}
-        for item, state in list(patches(self._holdings.items(), mapping)):
+        found = list(patches(self._holdings.items(), mapping))
+        for _, item, state in found:
             plan_of(item).write(item, state)
-        self._holdings.drop([token for token, _ in replaced.values()])
+        self._drop([token for token, _ in replaced.values()])
+        return {token for token, _, _ in found}
+
+    def _drop(self, tokens: Sequence[int]) -> None:
+        if not tokens:
+            return
+        self._holdings.drop(tokens)
+        self._snapshot.forget(tokens)
+        for token in tokens:
+            self._stuck.discard(token)
+            for table in (self._digests, self._received, self._told):
+                table.pop(token, None)
 
     def _is_own(self, name: str) -> bool:
         return name in self._own or is_hidden(name)
 
     # -- out ---------------------------------------------------------------------------
 
+    @without_collector
     def returns(
         self, extra: Mapping[str, Any], hidden: Collection[str] = ()
     ) -> Shipment:
@@ -283,38 +298,45 @@ class WorkerReplica:
             return False
         return True
 
+    @without_collector
     def returned(self) -> None:
         """The shipment was delivered and committed: both sides agree on it."""
         draft, self._sent = self._sent, None
         if draft is None:
             return
-        self._holdings.drop(draft.replaced)
+        self._drop(draft.replaced)
         tokens, objects = draft.numbered(self._number)
         skip = instance_dicts(objects)
         self._told.update(self._digests)
         fresh = [
-            (token, item)
-            for token, item in zip(tokens, objects, strict=True)
-            if id(item) not in skip and self._holdings.find(item) is None
+            number not in skip and find(item) is None
+            for number, item, find in zip(
+                map(id, objects), objects, repeat(self._holdings.find), strict=False
+            )
         ]
-        self._holdings.add([token for token, _ in fresh], [item for _, item in fresh])
+        tokens, objects = list(compress(tokens, fresh)), list(compress(objects, fresh))
+        self._holdings.add(tokens, objects)
         self._only = self._only_next
-        if fresh or draft.sent or self._stuck:
-            self._snap(keep_digests=True)
+        self._snap(tokens, objects, draft.sent - set(draft.replaced) | self._stuck)
         self._before = dict(self._namespace)
 
     # -- what changed ------------------------------------------------------------------
 
-    def _snap(self, keep_digests: bool = False) -> None:
-        self._snapshot = Snapshot(self._holdings.items(), self._digest)
-        found = {}
-        for token in self._snapshot.buffers:
-            known = self._digests.get(token)
-            found[token] = digests(self._holdings.get(token)) if known is None else known
-        self._digests = found
-        self._received = dict(found)
-        if not keep_digests:
-            self._told = {t: d for t, d in self._told.items() if t in found}
+    def _snap(self, tokens: list[int], objects: list[Any], written: set[int]) -> None:
+        """Notes the state of new objects and of known ones that were written."""
+        tokens, objects = list(tokens), list(objects)
+        for token in written:
+            item = self._holdings.peek(token)
+            if item is not None:
+                tokens.append(token)
+                objects.append(item)
+        if not tokens:
+            return
+        self._snapshot.take(tokens, objects)
+        for token in self._snapshot.buffers.intersection(tokens):
+            if token not in self._digests:
+                self._digests[token] = digests(self._holdings.get(token))
+            self._received[token] = self._digests[token]
 
     def _changed(self) -> set[int]:
         changed = self._snapshot.changed(self._holdings.peek, set()) | self._stuck
