@@ -99,6 +99,27 @@ class Kernel:
         content = self._reply(identity)
         return code[content["cursor_start"] : content["cursor_end"]], content["matches"]
 
+    def open_subshell(self) -> str:
+        """Makes a subshell, which answers while the main shell is busy."""
+        message = self.client.session.msg("create_subshell_request")
+        self.client.control_channel.send(message)
+        reply = self.client.get_control_msg(timeout=TIMEOUT)
+        return str(reply["content"]["subshell_id"])
+
+    def run_in_subshell(self, subshell: str, code: str) -> dict[str, Any]:
+        """Executes in the subshell; gives the reply's content."""
+        message = self.client.session.msg("execute_request", {"code": code, "silent": False})
+        message["header"]["subshell_id"] = subshell
+        self.client.shell_channel.send(message)
+        return self._reply(message["header"]["msg_id"])
+
+    def wait_for_phase(self, phase: str) -> None:
+        """Reads outputs until the status line shows the phase."""
+        while True:
+            content = self.client.get_iopub_msg(timeout=TIMEOUT)["content"]
+            if content.get("metadata", {}).get("zerokernel", {}).get("phase") == phase:
+                return
+
     def _reply(self, identity: str) -> dict[str, Any]:
         while True:
             message = self.client.get_shell_msg(timeout=TIMEOUT)
@@ -125,7 +146,8 @@ def start() -> Iterator[Callable[..., Kernel]]:
 @pytest.fixture(scope="module")
 def kernel(start: Callable[..., Kernel]) -> Kernel:
     kernel = start()
-    kernel.run("raise SystemExit")  # IPython warns of it once a process
+    # IPython warns of a SystemExit: each time, or the first run would differ from the second.
+    kernel.run("import warnings; warnings.simplefilter('always')")
     return kernel
 
 
@@ -243,3 +265,20 @@ def test_a_kernel_with_a_bad_setting_starts_and_says_so(start: Callable[..., Ker
     assert "pigeon" in reply["evalue"]
     [shown] = [output for output in outputs if output["type"] == "error"]
     assert len(shown["traceback"]) == 1
+
+
+def test_a_running_cell_can_be_cancelled_from_a_subshell(start: Callable[..., Kernel]) -> None:
+    """`%gpu cancel` in a subshell ends the main shell's cell, and nothing of it is applied."""
+    kernel = start()
+    kernel.run("x = 1")
+    subshell = kernel.open_subshell()
+    identity = kernel.client.execute("%%gpu -d 50\nimport time\nx = 2\ntime.sleep(40)\n")
+    kernel.wait_for_phase("running")
+    second = kernel.run_in_subshell(subshell, "%%gpu\ny = 1\n")
+    assert second["ename"] == "RequestRefused"
+    assert kernel.run_in_subshell(subshell, "%gpu cancel")["status"] == "ok"
+    reply = kernel._reply(identity)
+    assert reply["status"] == "error"
+    assert kernel.value("x") == "1"
+    assert kernel.run("%%gpu\nx += 1\n")[0]["status"] == "ok"
+    assert kernel.value("x") == "2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,10 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from traitlets import Bool, default
 
-from zerokernel.errors import BadOption
+from zerokernel.errors import BadOption, RequestRefused
 from zerokernel.notebook.display import check_syntax, plainly
 from zerokernel.notebook.in_place import run_in_place
-from zerokernel.notebook.options import help_text, parse_cell_options
+from zerokernel.notebook.options import CellOptions, help_text, parse_cell_options
 from zerokernel.notebook.overview import Overview
 from zerokernel.notebook.status import StatusLine
 
@@ -56,6 +57,7 @@ class GpuMagics(Magics):
     def __init__(self, shell: Any, session: Session, settings: Settings) -> None:
         self._session = session
         self._settings = settings
+        self._running = threading.Lock()
         super().__init__(shell)
 
     @default("status_line")
@@ -84,6 +86,15 @@ class GpuMagics(Magics):
             run_in_place(self.shell, body)
             return
         check_syntax(self.shell, body)
+        # A subshell has a thread of its own, and the session runs one cell at a time.
+        if not self._running.acquire(blocking=False):
+            raise RequestRefused("Another GPU cell of this notebook waits or runs; one at a time.")
+        try:
+            self._run_on_slice(body, options)
+        finally:
+            self._running.release()
+
+    def _run_on_slice(self, body: str, options: CellOptions) -> None:
         shown = self.status_line and not options.quiet
         status = StatusLine(self.shell, enabled=shown)
         try:

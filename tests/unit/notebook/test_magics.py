@@ -258,6 +258,20 @@ def test_question_mark_shows_the_help(shell: Any, magics: GpuMagics, query: str)
     assert ("--duration" if query.startswith("%%") else "%gpu cancel") in found["docstring"]
 
 
+def test_a_second_cell_at_the_same_time_is_refused(run: Any, shell: Any, session: Any) -> None:
+    """While a GPU cell runs, another (from a subshell) is refused; afterwards all is well."""
+    session.work = lambda status: get_magic(shell)("", "y = 2")
+    run("%%gpu\nx = 1\n")
+    [(name, message, _)] = shell.shown_errors
+    assert (name, "one at a time" in message) == ("RequestRefused", True)
+    session.work = None
+    assert run("%%gpu\nx = 1\n").success
+
+
+def get_magic(shell: Any) -> Any:
+    return shell.find_cell_magic("gpu")
+
+
 def test_a_receipt_of_an_error_stays(run: Any, shell: Any, session: Any) -> None:
     """A cell that raised after its receipt keeps the receipt: it ran and was charged."""
 
