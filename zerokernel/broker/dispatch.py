@@ -93,7 +93,7 @@ class Broker:
     def connect(self, opening: OpenSession, user: str, connection: Connection) -> bool:
         """Lets a notebook in. False where the session is another user's."""
         known = self.state.sessions.get(opening.session)
-        if known is not None and known.user != user:
+        if known is not None and known.user not in ("", user):
             return False
         if before := self._connections.get(opening.session):
             before.replaced()

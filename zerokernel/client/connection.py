@@ -38,7 +38,6 @@ from zerokernel.messages import (
     Message,
     OpenSession,
     Refused,
-    ReleaseLease,
     RequestLease,
     SessionOpened,
     WorkerGone,
@@ -207,8 +206,7 @@ class BrokerClient:
             yield self._wait_granted(request, timeout)
         finally:
             with contextlib.suppress(BrokerLost):
-                self.send(CancelRequest(request))
-                self.send(ReleaseLease(request))
+                self.send(CancelRequest(request))  # releases it where it was granted
 
     def _wait_granted(self, request: str, timeout: float | None) -> Granted:
         until = None if timeout is None else time.monotonic() + timeout

@@ -74,7 +74,12 @@ class Session:
 
 @dataclass
 class Request:
-    """A request that waits. ``place`` and ``reason`` are what its notebook was told last."""
+    """A request that waits.
+
+    Attributes:
+        place: What its notebook was told last, as ``reason``; 0 before that.
+        setback: Why its place became worse, until its notebook was told.
+    """
 
     id: str
     session: Session
@@ -84,6 +89,7 @@ class Request:
     arrived_at: float
     place: int = 0
     reason: str = ""
+    setback: str = ""
 
 
 @dataclass
@@ -98,8 +104,8 @@ class Lease:
 
     @property
     def id(self) -> str:
-        """A lease has its request's id: made by the client, so that a repeat is harmless."""
-        return self.request.id
+        """Made from the request's id, and unique also where a notebook uses that again."""
+        return f"{self.request.id}.{self.request.arrival}"
 
     @property
     def session(self) -> Session:

@@ -108,7 +108,7 @@ class SchedulerState:
         if waiting := self.queue.find(request):
             return waiting.session
         leases = (one.lease for one in self.slices.values())
-        return next((x.session for x in leases if x is not None and x.id == request), None)
+        return next((x.session for x in leases if x and x.request.id == request), None)
 
     def take_forgotten(self) -> list[str]:
         """Gives the sessions that are over since the last call."""
@@ -122,8 +122,8 @@ class SchedulerState:
         if session is None:
             self.sessions[event.session] = Session(event.session, event.name, event.user)
             return
-        session.name, session.connected, session.closed = event.name, True, False
-        session.lost_at = None
+        session.name, session.user = event.name, session.user or event.user
+        session.connected, session.closed, session.lost_at = True, False, None
         if session.lease is not None and session.lease.granted_at is not None:
             self._tell_granted(session.lease)
         for request in self.queue.of_session(session.id):
@@ -190,7 +190,7 @@ class SchedulerState:
         if answer := session.answers.get(request):
             self._actions.append(Tell(session.id, answer))
             return True
-        if session.lease is not None and session.lease.id == request:
+        if session.lease is not None and session.lease.request.id == request:
             if session.lease.granted_at is not None:
                 self._tell_granted(session.lease)
             return True
@@ -224,8 +224,8 @@ class SchedulerState:
         waiting = self.queue.find(request)
         if waiting is not None and waiting.session is session:
             self.queue.remove(waiting)
-        elif session.lease is not None and session.lease.id == request:
-            self._released(session, request, now)
+        elif session.lease is not None and session.lease.request.id == request:
+            self._released(session, session.lease.id, now)
             return
         # Also where it is not known: the cancel may have overtaken its request.
         if request not in session.answers:
@@ -236,8 +236,8 @@ class SchedulerState:
         if lease is None or lease.id != lease_id:
             return
         if lease.granted_at is None:
-            self._take_back(lease)
-            self._refuse(session, lease.id, "RequestCancelled", "The request was cancelled.")
+            request = self._take_back(lease).id
+            self._refuse(session, request, "RequestCancelled", "The request was cancelled.")
         elif session.worker is None:
             self._cut_short(lease, "cancelled", now)
         elif lease.release_at is None:
@@ -256,13 +256,18 @@ class SchedulerState:
 
     def _forked(self, event: WorkerForked, now: float) -> None:
         session = self.sessions.get(event.session)
-        if session is None or session.closed:
-            self._order(event.session, StopWorker(event.session, "kernel lost"))
-        elif session.worker is None:
+        if session is None:
+            # It closed while its worker was forked. Kept, so that if it comes back it does
+            # not get a lease for the worker that is told to end here.
+            session = Session(event.session, "", "", connected=False, closed=True)
+            self.sessions[session.id] = session
+        if session.worker is None:
             session.worker = Worker(event.process)
         else:
             # Its notebook saw the old one die before its end was reported.
             session.worker.successor = Worker(event.process)
+        if session.closed:
+            self._stop(session, "kernel lost", now)
 
     def _started(self, event: TaskStarted, now: float) -> None:
         if (lease := self._live(event.session, event.lease)) and lease.started_at is None:
@@ -454,7 +459,7 @@ class SchedulerState:
         self._actions.append(
             Settle(session.user, lease.id, _milliseconds(ran), _milliseconds(held))
         )
-        self._answer(session, lease.id, LeaseEnded(lease.id, reason, ran, held))
+        self._answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
         self.queue.changed.add(lease.slice.slice.size)
         if session.worker is None:
             self._vacate(session)
@@ -515,8 +520,8 @@ class SchedulerState:
     def _tell_granted(self, lease: Lease) -> None:
         one, granted_at = lease.slice.slice, lease.granted_at or 0.0
         waited = max(0.0, granted_at - lease.request.arrived_at)
-        limit = lease.request.duration
-        message = Granted(lease.id, lease.id, one.name, limit, waited, one.simulated)
+        request = lease.request
+        message = Granted(request.id, lease.id, one.name, request.duration, waited, one.simulated)
         self._tell(lease.session, message)
 
     def _tell_again(self, request: Request) -> None:
@@ -542,11 +547,15 @@ class SchedulerState:
         self.queue.changed.clear()
 
     def _tell_place(self, request: Request, place: int, start: float | None, reason: str) -> None:
-        if 0 < request.place < place and self._setback:
-            reason = f"{self._setback}; {reason}"
+        if 0 < request.place < place:
+            request.setback = self._setback
+        if request.setback:
+            reason = f"{request.setback}; {reason}"
         if (place, reason) != (request.place, request.reason):
             request.place, request.reason = place, reason
             self._tell(request.session, Queued(request.id, place, start, reason))
+            if request.session.connected:
+                request.setback = ""
 
 
 _STUCK = "The notebook's previous worker was killed and does not end. Restart the kernel."
