@@ -19,6 +19,7 @@ from zerokernel.notebook.analysis.openers import (
     WHOLE_ATTRIBUTES,
     WHOLE_BUILTINS,
 )
+from zerokernel.notebook.analysis.syntax import parse_expression
 from zerokernel.notebook.analysis.text import expansions, identifiers
 from zerokernel.notebook.analysis.visitor import CellVisitor, Handler
 
@@ -125,7 +126,7 @@ def _magic(visitor: CellVisitor, name: str, line: str = "", body: str = "") -> N
 
 def _expand(visitor: CellVisitor, text: str) -> None:
     for expression in expansions(text):
-        tree = visitor.parse(expression)
+        tree = parse_expression(expression)  # plain Python, as IPython evaluates it
         if tree is None:
             visitor.mention(expression)
         else:

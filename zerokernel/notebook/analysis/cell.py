@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
 from zerokernel.notebook.analysis import calls, definitions, literals, statements
 from zerokernel.notebook.analysis.names import CellNames
+from zerokernel.notebook.analysis.syntax import UNPARSABLE, parse
 from zerokernel.notebook.analysis.visitor import CellVisitor
 
 Transform = Callable[[str], str]
 
 _HANDLERS = {**literals.HANDLERS, **calls.HANDLERS, **statements.HANDLERS, **definitions.HANDLERS}
-_FLAGS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def analyse_cell(source: str, transform: Transform | None = None) -> CellNames:
@@ -37,11 +36,11 @@ def analyse_cell(source: str, transform: Transform | None = None) -> CellNames:
 def _analyse(source: str, transform: Transform | None) -> CellNames:
     def parse_inner(code: str) -> ast.Module | None:
         try:
-            return _parse(code if transform is None else transform(code))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return parse(code if transform is None else transform(code))
+        except UNPARSABLE:
             return None
 
-    tree = _parse(source)
+    tree = parse(source)
     visitor = CellVisitor(_HANDLERS, parse_inner)
     try:
         visitor.visit_all(tree.body)
@@ -70,11 +69,3 @@ def _all_identifiers(tree: ast.Module) -> CellNames:
         mentioned=found,
         open_reasons=frozenset({"deep nesting"}),
     )
-
-
-def _parse(source: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are shown where the cell runs
-        tree = compile(source, "<cell>", "exec", _FLAGS, dont_inherit=True)
-    assert isinstance(tree, ast.Module)
-    return tree

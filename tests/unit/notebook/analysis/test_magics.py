@@ -137,6 +137,19 @@ def test_unreadable_code_in_a_magic_leaves_the_cell_open() -> None:
     assert {"x", "y"} <= found.mentioned
 
 
+def test_only_code_goes_through_the_transformer() -> None:
+    """What is filled into a line is plain Python: IPython's transformer may look names up."""
+    asked: list[str] = []
+
+    def watching(cell: str) -> str:
+        asked.append(cell)
+        return transform(cell)
+
+    found = analyse_cell("!echo {ls} $pwd\n%time f(x)", watching)
+    assert words(found.read) == "f ls pwd x"
+    assert asked[1:] == ["f(x)"]
+
+
 def test_a_deleting_magic_deletes() -> None:
     """`%xdel x` deletes x."""
     assert analyse("%xdel x").deleted == {"x"}
