@@ -49,7 +49,7 @@ class RequestRefused(ZeroKernelError):
 
 
 class RequestCancelled(ZeroKernelError):
-    """The request was cancelled before it was granted. Nothing was changed."""
+    """The cell was cancelled. Nothing was changed."""
 
 
 class ChannelClosed(ZeroKernelError):

@@ -9,10 +9,12 @@ from zerokernel import errors
 if TYPE_CHECKING:
     from zerokernel.messages import WorkerGone
 
-_BY_CAUSE: dict[str, type[errors.WorkerLost]] = {
+_BY_CAUSE: dict[str, type[errors.ZeroKernelError]] = {
     "killed": errors.WorkerKilled,
     "out of memory": errors.WorkerOutOfMemory,
     "deadline": errors.DeadlineExceeded,
+    "cancelled": errors.RequestCancelled,
+    "restart": errors.RequestCancelled,
 }
 
 

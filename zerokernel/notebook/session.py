@@ -251,13 +251,17 @@ class Session:
         found = captures(body, shell.user_ns, shell.transform_cell)
         names = tuple(name for name in found.names if not self._is_the_shells(name))
         kernel = getattr(shell, "kernel", None)
+        running = shell.displayhook.exec_result
+        history = running is None or bool(running.info.store_history)
+        # A cell that is kept in the history has raised the count before it runs.
+        number = shell.execution_count - history
         return Cell(
             source=body,
-            file=shell.compile.cache(shell.transform_cell(body), shell.execution_count, body),
+            file=shell.compile.cache(shell.transform_cell(body), number, body),
             names=names,
             closed=found.closed,
-            execution_count=shell.execution_count,
-            history=True,
+            execution_count=number,
+            history=history,
             parent=kernel.get_parent() if kernel is not None else {},
         )
 

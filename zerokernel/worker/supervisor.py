@@ -93,6 +93,7 @@ class Supervisor:
         self._unclaimed: dict[str, tuple[Bind, float]] = {}  # granted, kernel not here yet
         self._broker: Channel | None = None
         self._alone_since = clock()
+        self._quiet_since = clock()
         self._ending = False
         self._selector = selectors.DefaultSelector()
         self._woken, self._wake = socket.socketpair()
@@ -121,15 +122,19 @@ class Supervisor:
         ready = self._selector.select(self._wait_seconds())
         for key, _ in ready:
             key.data()
-        self._enforce(self._clock())
-        if not ready and self._is_idle and self._when_idle is not None:
+        now = self._clock()
+        self._enforce(now)
+        if ready or not self._is_idle:
+            self._quiet_since = now
+        elif self._when_idle is not None and now - self._quiet_since >= IDLE_SECONDS:
             self._when_idle()
             self._when_idle = None
 
     @property
     def _is_idle(self) -> bool:
-        """Whether no deadline runs, so that a second without service harms nobody."""
-        return not self._unclaimed and all(w.ends_at is None for w in self._workers.values())
+        """Whether no deadline runs and nobody dies, so that a pause in service harms nobody."""
+        workers = self._workers.values()
+        return not self._unclaimed and all(w.ends_at is None and not w.cause for w in workers)
 
     def _wait_seconds(self) -> float:
         now = self._clock()

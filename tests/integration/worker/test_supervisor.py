@@ -58,7 +58,11 @@ def child(channel, control, hello):
 
 listener = listen(sys.argv[1], b"s" * 32)
 process.adopt_orphans()
-Supervisor(listener, child, float(sys.argv[2])).run()
+
+def idle():
+    open(sys.argv[1][5:] + ".idle", "w").close()
+
+Supervisor(listener, child, float(sys.argv[2]), idle).run()
 """
 
 
@@ -216,6 +220,18 @@ def test_deadline(party: Party) -> None:
     assert ended.cause == "deadline"
     assert ended.ran >= 0.2
     assert state(process) in ("gone", "Z")
+
+
+def test_what_is_put_off_waits_for_a_quiet_moment(party: Party, tmp_path: Path) -> None:
+    """Work for idle times is done neither while a task runs nor before its end is told."""
+    idle = tmp_path / "supervisor.idle"
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=1.2)
+    ask(kernel, "bound?")
+    assert isinstance(party.hear(), TaskStarted)
+    assert isinstance(party.hear(), WorkerEnded)
+    assert not idle.exists()
+    wait_for(idle.exists, "the quiet moment")
 
 
 def test_hold_without_a_start(party: Party) -> None:

@@ -91,7 +91,9 @@ def test_system_exit_is_left_to_the_shell(shell: RecordingShell) -> None:
         ("killed", errors.WorkerKilled),
         ("out of memory", errors.WorkerOutOfMemory),
         ("deadline", errors.DeadlineExceeded),
-        ("restart", errors.WorkerLost),
+        ("cancelled", errors.RequestCancelled),
+        ("restart", errors.RequestCancelled),
+        ("evicted", errors.WorkerLost),
     ],
 )
 def test_each_end_of_a_worker_has_its_error(cause: str, kind: type[Exception]) -> None:
