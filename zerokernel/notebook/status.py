@@ -124,10 +124,13 @@ class StatusLine:
         return self._shown_at + (UPDATE_SECONDS if self._shown.phase == line.phase else 0.0)
 
     def _propose(self, line: Line) -> None:
-        if not self._enabled or self._cleared or self._repeats(line):
-            self._waiting = None
-        elif self._clock() < self._allowed_at(line):
+        self._waiting = None
+        if not self._enabled or self._cleared:
+            return
+        if self._clock() < self._allowed_at(line):
             self._waiting = line
+        elif self._repeats(line):
+            self._shown_at = self._clock()
         else:
             self._publish(line)
 
