@@ -222,11 +222,8 @@ class KernelReplica:
     def take_in(self, tokens: list[int], objects: list[Any], renewed: set[int]) -> None:
         """Adds a shipment's objects to the table; notes their state, and that of known ones."""
         if tokens:
-            self._functions.update(
-                token
-                for token, kind, item in zip(tokens, map(type, objects), objects, strict=True)
-                if kind is types.FunctionType and item.__globals__ is self.namespace
-            )
+            if types.FunctionType in set(map(type, objects)):
+                self._note_functions(tokens, objects)
             kept = self.ledger.add(tokens, objects, instance_dicts(objects))
             tokens, objects = list(compress(tokens, kept)), list(compress(objects, kept))
         for token in renewed:
@@ -236,6 +233,13 @@ class KernelReplica:
                 objects.append(item)
         if tokens:
             self.snapshot.take(tokens, objects)
+
+    def _note_functions(self, tokens: list[int], objects: list[Any]) -> None:
+        self._functions.update(
+            token
+            for token, item in zip(tokens, objects, strict=True)
+            if type(item) is types.FunctionType and item.__globals__ is self.namespace
+        )
 
     # -- what changed ------------------------------------------------------------------
 

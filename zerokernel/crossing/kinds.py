@@ -151,7 +151,7 @@ def _classify(kind: type) -> Plan:
     if kind.__flags__ & (1 << 9) == 0 and not _instance_parts(kind):  # a C type, no attributes
         return OPAQUE
     if _has_getstate(kind):
-        return Plan(content="getstate")
+        return Plan(content="getstate") if _getstate_in_python(kind) else OPAQUE
     return Plan((*_instance_parts(kind), InstanceClass()))
 
 
@@ -167,6 +167,11 @@ def default_reduce(kind: type) -> bool:
 def _has_getstate(kind: type) -> bool:
     base = getattr(object, "__getstate__", None)
     return getattr(kind, "__getstate__", None) is not base
+
+
+def _getstate_in_python(kind: type) -> bool:
+    found = getattr(kind, "__getstate__", None)
+    return isinstance(found, types.FunctionType) and bool(kind.__dictoffset__)
 
 
 def _is_value(kind: type) -> bool:

@@ -129,8 +129,23 @@ def _torch_generator_state(item: Any) -> Any:
     return item.get_state()
 
 
-def _put_ndarray(item: Any, state: Any) -> None:
-    item.__setstate__(state)
+def _array_state(item: Any) -> Any:
+    import numpy as np
+
+    return (item.view(np.ndarray).copy(), dict(getattr(item, "__dict__", {})))
+
+
+def _put_array(item: Any, state: Any) -> None:
+    import numpy as np
+
+    data, attributes = state
+    live = item.view(np.ndarray)
+    if live.shape != data.shape or live.dtype != data.dtype:
+        np.ndarray.__setstate__(item, data.__reduce__()[2])
+    else:
+        np.copyto(live, data)
+    if attributes:
+        dict.update(item.__dict__, attributes)
 
 
 _BIT_GENERATOR = Restorer(lambda g: g.state, lambda g, state: setattr(g, "state", state))
@@ -149,6 +164,7 @@ _RESTORERS: dict[str, Restorer] = {
     "numpy.random.mtrand.RandomState": Restorer(
         lambda r: r.get_state(legacy=False), lambda r, state: r.set_state(state)
     ),
+    "numpy.ndarray": Restorer(_array_state, _put_array),
     "torch._C.Generator": Restorer(
         _torch_generator_state, lambda g, state: g.set_state(state)
     ),

@@ -137,11 +137,11 @@ def write_changes(
         if plan.content == "buffer":
             runs = dirty_runs(known.get(token), digests[token], byte_array(item).nbytes)
             batch.append((token, "buffer", (plan.read(item), _cut(draft.packer, item, runs))))
-        elif plan.content == "getstate":
+        elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
             batch.append(
                 (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
             )
-        elif plan.content == "opaque":
+        elif plan.content in ("opaque", "getstate"):
             form = "whole" if opaque.restorer_of(item) else "replace"
             if form == "replace":
                 draft.replaced.append(token)

@@ -43,8 +43,8 @@ class Segment:
             present = list(references)
             self.lengths.append(list(lengths))
             self.ids.append(array("Q", map(id, present)))
-            if not _UNTABLED_SET.isdisjoint(map(type, present)):
-                self.kept.extend(item for item in present if type(item) in _UNTABLED)
+            kinds = map(type, present)
+            self.kept.extend(compress(present, map(_UNTABLED_SET.__contains__, kinds)))
         self.facts = _facts(self.plan, objects)
 
     def changed(self, objects: Sequence[Any], gone: set[int]) -> set[int]:
@@ -133,17 +133,7 @@ class Snapshot:
         if self._segments:
             known = set(tokens)
             self._segments = [segment.without(known) for segment in self._segments]
-        groups: dict[Plan, tuple[list[int], list[Any]]] = {}
-        for token, item, kind in zip(tokens, objects, map(type, objects), strict=True):
-            plan = uniform(kind) or plan_of(item)
-            if not plan.mutable:
-                continue
-            group = groups.get(plan)
-            if group is None:
-                group = groups[plan] = ([], [])
-            group[0].append(token)
-            group[1].append(item)
-        for plan, (members, items) in groups.items():
+        for plan, (members, items) in _by_plan(tokens, objects).items():
             self._add(plan, members, items)
         self._join_small()
 
@@ -200,6 +190,36 @@ class Snapshot:
     def tokens(self) -> set[int]:
         """The tokens of all mutable objects."""
         return {token for segment in self._segments for token in segment.tokens}
+
+
+Groups = dict[Plan, tuple[list[int], list[Any]]]
+
+
+def _by_plan(tokens: Sequence[int], objects: Sequence[Any]) -> Groups:
+    """The mutable ones among the objects, by plan."""
+    groups: Groups = {}
+    kinds = list(map(type, objects))
+    rest = set(kinds)
+    if len(rest) < _MANY:
+        for kind in list(rest):
+            plan = uniform(kind)
+            if plan is not None:
+                rest.discard(kind)
+                if plan.mutable:
+                    chosen = list(map(is_, kinds, repeat(kind)))
+                    members, items = groups.setdefault(plan, ([], []))
+                    members.extend(compress(tokens, chosen))
+                    items.extend(compress(objects, chosen))
+    if not rest:
+        return groups
+    for token, item, kind in zip(tokens, objects, kinds, strict=True):
+        if kind in rest:
+            plan = uniform(kind) or plan_of(item)
+            if plan.mutable:
+                members, items = groups.setdefault(plan, ([], []))
+                members.append(token)
+                items.append(item)
+    return groups
 
 
 def references(objects: Iterable[Any]) -> set[int]:

@@ -1,0 +1,256 @@
+"""Objects of the standard library and of the libraries that notebooks use.
+
+Each goes out, is changed there, and must be the same object here, in the state that the
+same change made locally gives.
+"""
+
+import pytest
+
+ALL = {
+    "list": ("x = [1, [2]]", "x[1].append(3); x.insert(0, 'a')", "x"),
+    "nested dict": ("x = {'a': {'b': [1]}}", "x['a']['b'].append(2); x['a'] = dict(x['a'])", "x"),
+    "set": ("x = {1, 2}", "x.add(3); x.discard(1)", "x"),
+    "deque": (
+        "from collections import deque; x = deque([1, 2, 3], maxlen=3)",
+        "x.append(4); x.rotate(1)",
+        "(list(x), x.maxlen)",
+    ),
+    "Counter": ("from collections import Counter; x = Counter('abca')", "x.update('ab')", "x"),
+    "OrderedDict": (
+        "from collections import OrderedDict; x = OrderedDict(a=1, b=2)",
+        "x.move_to_end('a'); x['c'] = 3",
+        "list(x.items())",
+    ),
+    "defaultdict": (
+        "from collections import defaultdict; x = defaultdict(list)",
+        "x['a'].append(1); x.default_factory = dict; x['b']",
+        "(dict(x), x.default_factory)",
+    ),
+    "bytearray": ("x = bytearray(b'abc')", "x += b'd'; x[0] = 65", "bytes(x)"),
+    "array.array": (
+        "import array; x = array.array('d', [1, 2])",
+        "x.append(3); x[0] = 9",
+        "x.tolist()",
+    ),
+    "BytesIO": ("import io; x = io.BytesIO(b'abc')", "x.seek(0, 2); x.write(b'd')", "(x.getvalue(), x.tell())"),
+    "StringIO": ("import io; x = io.StringIO('ab')", "x.seek(0, 2); x.write('c')", "(x.getvalue(), x.tell())"),
+    "Random": ("import random; x = random.Random(3)", "x.random()", "x.getstate()"),
+    "Generator": (
+        "import numpy as np; x = np.random.default_rng(3)",
+        "x.normal(size=5)",
+        "x.bit_generator.state",
+    ),
+    "RandomState": (
+        "import numpy as np; x = np.random.RandomState(3)",
+        "x.normal(size=5)",
+        "[str(v) for v in x.get_state()]",
+    ),
+    "torch.Generator": (
+        "import torch; x = torch.Generator().manual_seed(3)",
+        "torch.rand(3, generator=x)",
+        "x.get_state().tolist()",
+    ),
+    "dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass C:\n    a: int\n    b: list\nx = C(1, [2])",
+        "x.a += 1; x.b.append(x.a)",
+        "(x.a, x.b, repr(x))",
+    ),
+    "slots": (
+        "class C:\n    __slots__ = ('a', 'b')\nx = C(); x.a = [1]",
+        "x.b = x.a; del x.a; x.b.append(2)",
+        "(x.b, hasattr(x, 'a'))",
+    ),
+    "slots dataclass": (
+        "from dataclasses import dataclass\n@dataclass(slots=True)\nclass C:\n    a: int\nx = C(1)",
+        "x.a += 1",
+        "repr(x)",
+    ),
+    "class attribute": (
+        "class C:\n    n = 1\n    old = 2\nx = C()",
+        "C.n += 1; C.more = [1]; del C.old",
+        "(x.n, x.more, hasattr(C, 'old'))",
+    ),
+    "metaclass": (
+        "class M(type):\n    def double(cls): return cls.n * 2\n"
+        "class C(metaclass=M):\n    n = 1\nx = C()",
+        "C.n = 5; x.v = C.double()",
+        "(x.v, type(x).double())",
+    ),
+    "property and methods": (
+        "class C:\n    def __init__(self): self._v = 1\n    @property\n    def v(self): return self._v\n"
+        "    @v.setter\n    def v(self, new): self._v = new\n    @classmethod\n    def make(cls): return cls()\n"
+        "    @staticmethod\n    def two(): return 2\nx = C()",
+        "x.v = x.two() + x.make().v",
+        "x.v",
+    ),
+    "super": (
+        "class A:\n    def f(self): return [1]\nclass B(A):\n    def f(self): return super().f() + [2]\nx = B()",
+        "x.r = x.f()",
+        "(x.r, x.f())",
+    ),
+    "closure": (
+        "def outer():\n    n = 0\n    def x():\n        nonlocal n\n        n += 1\n        return n\n"
+        "    def peek(): return n\n    return x, peek\nx, peek = outer()",
+        "x(); x()",
+        "peek()",
+    ),
+    "function attributes": (
+        "def x(a, b=1, *, c=[]): return a, b, c",
+        "x.calls = 3; x.__defaults__ = (7,); x.__kwdefaults__['c'].append(1)",
+        "(x(0), x.calls)",
+    ),
+    "exception": (
+        "try:\n    try:\n        1 / 0\n    except Exception as e:\n        raise KeyError('k') from e\n"
+        "except Exception as e:\n    x = e.with_traceback(None)",
+        "x.add_note('n'); x.more = 1; x.args = ('z',)",
+        "(x.args, x.more, x.__notes__, type(x.__cause__), x.__suppress_context__)",
+    ),
+    "array": (
+        "import numpy as np; x = np.arange(12.0).reshape(3, 4)",
+        "x[1] *= 2; x.T[0] = -1",
+        "x.tolist()",
+    ),
+    "fortran array": (
+        "import numpy as np; x = np.asfortranarray(np.arange(200_000).reshape(2, -1))",
+        "x[1] *= 2",
+        "(x.sum(), x.flags.f_contiguous)",
+    ),
+    "structured array": (
+        "import numpy as np; x = np.zeros(20_000, [('a', 'i4'), ('b', 'f8', (2,))])",
+        "x['a'] = 3; x['b'][1] = 4",
+        "(x['a'].sum(), x['b'].sum(), x.dtype)",
+    ),
+    "datetime array": (
+        "import numpy as np; x = np.zeros(3, 'M8[D]')",
+        "x[1] = np.datetime64('2020-01-01')",
+        "x.astype(str).tolist()",
+    ),
+    "object array": (
+        "import numpy as np; x = np.empty(2, object); x[0] = [1]",
+        "x[0].append(2); x[1] = x[0]",
+        "(x.tolist(), x[0] is x[1])",
+    ),
+    "masked array": (
+        "import numpy as np; x = np.ma.masked_array([1, 2, 3], [0, 1, 0])",
+        "x[0] = 9; x.mask[2] = True",
+        "(x.filled(-1).tolist(),)",
+    ),
+    "matrix": (
+        "import numpy as np\nx = np.arange(4.0).reshape(2, 2).view(np.matrix)",
+        "x[0, 0] = 9",
+        "(x.tolist(), type(x).__name__)",
+    ),
+    "zero-dimensional array": ("import numpy as np; x = np.array(3.0)", "x[()] = 4", "float(x)"),
+    "DataFrame": (
+        "import pandas as pd; x = pd.DataFrame({'a': [1, 2], 'b': ['p', 'q']})",
+        "x['c'] = x.a * 2; x.loc[0, 'a'] = 7",
+        "(x.to_dict(), list(x.columns))",
+    ),
+    "Series": (
+        "import pandas as pd; x = pd.Series([1, 2], name='s')",
+        "x.iloc[0] = 9; x.loc[5] = 1",
+        "(x.to_dict(), x.name)",
+    ),
+    "sklearn pipeline": (
+        "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "x = make_pipeline(StandardScaler(), LogisticRegression())\nscaler = x[0]",
+        "x.fit([[0.0], [1.0], [2.0]], [0, 0, 1])",
+        "(x.predict([[0.0], [3.0]]).tolist(), scaler.mean_.tolist(), x[0] is scaler)",
+    ),
+    "random forest": (
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "x = RandomForestClassifier(3, random_state=0)",
+        "x.fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])",
+        "x.predict_proba([[0.0], [3.0]]).tolist()",
+    ),
+    "sparse matrix": (
+        "import scipy.sparse as sp; x = sp.csr_array([[0, 1], [2, 0]])",
+        "x.data[0] = 9",
+        "x.toarray().tolist()",
+    ),
+    "LSTM": (
+        "import torch; torch.manual_seed(0); x = torch.nn.LSTM(2, 3)",
+        "with torch.no_grad(): x.weight_ih_l0.add_(1)\nx.eval()",
+        "(x.weight_ih_l0.tolist(), x.training, x(torch.ones(1, 1, 2))[0].tolist())",
+    ),
+    "batch norm": (
+        "import torch; x = torch.nn.BatchNorm1d(2)",
+        "x(torch.arange(8.0).reshape(4, 2))",
+        "(x.running_mean.tolist(), x.num_batches_tracked.item())",
+    ),
+    "SGD": (
+        "import torch\np = torch.nn.Parameter(torch.ones(2))\nx = torch.optim.SGD([p], lr=0.1, momentum=0.9)",
+        "p.sum().backward(); x.step(); x.param_groups[0]['lr'] = 0.5",
+        "(p.tolist(), x.param_groups[0]['lr'], x.state[p]['momentum_buffer'].tolist())",
+    ),
+    "tensor geometry": (
+        "import torch; x = torch.arange(6.0)",
+        "x.resize_(2, 3); x.t_(); x.requires_grad_()",
+        "(x.tolist(), x.requires_grad)",
+    ),
+    "tensor data": ("import torch; x = torch.ones(3)", "x.data = torch.zeros(2)", "x.tolist()"),
+    "sparse tensor": (
+        "import torch; x = [torch.eye(2).to_sparse()]",
+        "x.append(x[0] * 2)",
+        "[t.to_dense().tolist() for t in x]",
+    ),
+}
+
+VALUES = {
+    "enum": "import enum\nclass E(enum.Enum):\n    A = 1\nx = [E.A]",
+    "namedtuple": "from collections import namedtuple\nN = namedtuple('N', 'a b')\nx = [N(1, [2])]",
+    "partial": "from functools import partial\ndef f(a, b): return a + b\nx = [partial(f, 1)]",
+    "Path": "import pathlib; x = [pathlib.Path('/a/b')]",
+    "datetime": "import datetime; x = [datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)]",
+    "Decimal": "import decimal; x = [decimal.Decimal('1.5')]",
+    "pattern": "import re; x = [re.compile('a+')]",
+    "bytes": "x = [b'a' * 100_000]",
+    "logger": "import logging; x = [logging.getLogger('some.name')]",
+    "range and slice": "x = [range(3), slice(1, 2)]",
+    "frozenset": "x = [frozenset({1, 2})]",
+    "numpy scalar": "import numpy as np; x = [np.float32(1.5), np.dtype('f4')]",
+    "torch dtype": "import torch; x = [torch.float16, torch.device('cpu'), torch.Size([1])]",
+    "bound method": "class C:\n    def m(self): return 1\nc = C(); x = [c.m, c]",
+    "lambda": "x = [lambda a: a + 1]",
+    "lru_cache": "import functools\n@functools.lru_cache(5)\ndef f(a): return a + 1\nx = [f]",
+    "module": "import math; x = [math]",
+    "image": "from PIL import Image; x = [Image.new('L', (2, 2), 7)]",
+    "exception group": "x = [ExceptionGroup('g', [ValueError(1)])]",
+    "generic alias": "x = [list[int]]",
+}
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_change_in_the_worker_lands_in_the_same_object(pair, case):
+    """The object keeps its identity and gets the state that the change gives locally, twice."""
+    make, change, look = ALL[case]
+    local = {"__name__": "__main__"}
+    exec(make, local)
+    pair.plain(make)
+    x = pair.namespace["x"]
+    for _ in range(2):
+        try:
+            exec(change, local)
+        except Exception as error:
+            with pytest.raises(type(error)):
+                pair.cell(change)
+        else:
+            pair.cell(change)
+        assert pair.namespace["x"] is x
+        assert repr(eval(look, pair.namespace)) == repr(eval(look, local))
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_value_keeps_its_identity_when_another_thing_changes(pair, case):
+    """What the worker puts back into a list is the notebook's own object, and nothing is said to have changed."""
+    pair.plain(VALUES[case])
+    pair.plain("y = []")
+    x, item = pair.namespace["x"], pair.namespace["x"][0]
+    done = pair.cell("y.append(x[0]); x.reverse(); x.append(x[0])")
+    assert not pair.shipment.absent
+    assert done.notes == ()
+    assert done.changed == 2
+    assert pair.namespace["y"][0] is item
+    assert x[0 if len(x) == 2 else -2] is item
+    assert pair.cell("z = 1").changed == 0
