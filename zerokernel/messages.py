@@ -205,6 +205,7 @@ class Bind(Message):
         simulated: The slice is a simulated one.
         limit: Seconds that the task may run, counted from its start.
         hold: Seconds from now after which the lease ends whatever happens.
+        request: The request that the lease was granted to.
     """
 
     session: str
@@ -214,6 +215,7 @@ class Bind(Message):
     simulated: bool
     limit: float
     hold: float
+    request: str
 
 
 @dataclass(frozen=True)
@@ -322,9 +324,11 @@ class Stage(Message):
 
 @dataclass(frozen=True)
 class RunCell(Message):
-    """Run this cell on what was staged.
+    """Run this cell, on what was staged, once the slice of its lease is bound.
 
     Attributes:
+        request: The request under which it may run. A cell whose request was withdrawn is
+            passed over; what was staged for it is kept.
         code: The cell's body as the user wrote it.
         file: The name under which the kernel compiled it, for tracebacks and inspect.
         execution_count: The kernel's In[n].
@@ -334,6 +338,7 @@ class RunCell(Message):
         history: The kernel's store_history; a silent cell shows no result.
     """
 
+    request: str
     code: str
     file: str
     execution_count: int

@@ -31,7 +31,7 @@ EXAMPLES: list[Message] = [
     Queued("r", 2, 1.5),
     Granted("r", "l", "half", 60.0, 0.5, True),
     Stage((["array", "<f8", [3]], None)),
-    RunCell("x", "f", 3, True, {"lock": "why"}, {"msg_id": "1"}),
+    RunCell("r", "x", "f", 3, True, {"lock": "why"}, {"msg_id": "1"}),
 ]
 
 

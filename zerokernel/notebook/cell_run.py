@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.5
 """How often the status line's time is brought up to date."""
 
+SOCKET_BYTES = 32 << 10
+"""So much fits into the socket of a worker that is not reading."""
+
 CAUSE_SECONDS = 2.0
 """A worker that is gone is explained by the broker within this time, or not at all."""
 
@@ -85,8 +88,7 @@ class CellRun:
         self._interrupts = InterruptCount()
         # The run's state; changed by the handlers below, on the main thread only.
         self._begun = time.monotonic()
-        self._absent: dict[str, str] = {}
-        self._shipped = False
+        self._withheld: Shipment | None = None
         self._sent_bytes = 0
         self._granted: Granted | None = None
         self._started_at: float | None = None
@@ -113,9 +115,9 @@ class CellRun:
             self._client.send(
                 RequestLease(self._request, self._options.size, self._options.duration)
             )
-            self._ship(self._session.link)
+            self._prepare(self._session.ensure_link())
             with self._interrupts.counting():
-                while self._finished is None:
+                while self._finished is None or self._granted is None:
                     self._serve(self._wait())
             committed, error = self._commit()
         except BaseException:
@@ -191,28 +193,13 @@ class CellRun:
             return  # said again after a reconnection
         self._granted = granted
         self._status.starting(granted.slice)
-        link = self._session.ensure_link()
-        if link.fresh or not self._shipped:
-            self._ship(link)
-        cell = self._cell
-        link.run(
-            RunCell(
-                code=cell.source,
-                file=cell.file,
-                execution_count=cell.execution_count,
-                closed=cell.closed,
-                absent=self._absent,
-                parent=cell.parent,
-                history=cell.history,
-            ),
-            self._session.surroundings(),
-        )
+        if self._withheld is not None:
+            self._send(self._session.ensure_link(), self._withheld)
 
     def _on_worker_gone(self, gone: WorkerGone) -> None:
-        if self._granted is None:  # evicted while we wait: a new worker reads the same bytes
+        if self._granted is None:  # evicted while we wait: a new worker gets everything
             self._session.drop_worker()
-            self._shipped = False
-            self._ship(self._session.ensure_link())
+            self._prepare(self._session.ensure_link())
             return
         self._gone = gone
         self._lose_worker()
@@ -223,16 +210,34 @@ class CellRun:
 
     # --- what the worker says -----------------------------------------------------------
 
-    def _ship(self, link: WorkerLink | None) -> None:
-        """Stages the captures: at once on a new worker, on a parked one when it thaws."""
-        if link is None:
-            link = self._session.ensure_link()
-        if not link.fresh and self._granted is None:
-            return
-        shipment: Shipment = self._session.replica.ship(self._cell.names)
-        self._absent = dict(shipment.absent)
+    def _prepare(self, link: WorkerLink) -> None:
+        """Stages captures and cell while the request waits.
+
+        A parked worker reads nothing until it thaws: what its socket might not hold is
+        withheld until the grant.
+        """
+        shipment = self._session.replica.ship(self._cell.names)
+        self._withheld = shipment
+        if link.fresh or shipment.byte_count <= SOCKET_BYTES:
+            self._send(link, shipment)
+
+    def _send(self, link: WorkerLink, shipment: Shipment) -> None:
+        self._withheld = None
         self._sent_bytes += link.stage(shipment)
-        self._shipped = True
+        cell = self._cell
+        link.run(
+            RunCell(
+                request=self._request,
+                code=cell.source,
+                file=cell.file,
+                execution_count=cell.execution_count,
+                closed=cell.closed,
+                absent=dict(shipment.absent),
+                parent=cell.parent,
+                history=cell.history,
+            ),
+            self._session.surroundings(),
+        )
 
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
         if isinstance(message, CellStarted):

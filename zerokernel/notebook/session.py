@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
     from zerokernel.notebook.worker_link import WorkerLink
+
+WHOLE_NAMESPACE_NAMES = 10_000
+"""A cell that may look at any name (`globals()`, `%who`) is sent so many at the most."""
 
 
 class Session:
@@ -249,7 +253,10 @@ class Session:
 
         shell = self.shell
         found = captures(body, shell.user_ns, shell.transform_cell)
-        names = tuple(name for name in found.names if not self._is_the_shells(name))
+        wanted = found.names
+        if found.whole_namespace:
+            wanted = tuple(itertools.islice(shell.user_ns, WHOLE_NAMESPACE_NAMES))
+        names = tuple(name for name in wanted if not self._is_the_shells(name))
         kernel = getattr(shell, "kernel", None)
         running = shell.displayhook.exec_result
         history = running is None or bool(running.info.store_history)

@@ -65,6 +65,7 @@ class TaskRunner:
         self._replica = WorkerReplica(self._shell.user_ns)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
+        self._bind: Bind | None = None  # a grant whose cell has not been found yet
         self._error: Output | None = None
         self._publishing = threading.RLock()
         kernel.session.publish = self._publish
@@ -81,14 +82,19 @@ class TaskRunner:
         return [head, *views]
 
     def run_next(self) -> None:
-        """Waits for the kernel's next cell and for the grant, then runs it."""
+        """Waits for the kernel's next cell and for its grant, then runs it."""
         received = self._inbox.orders.get()
-        if isinstance(received.message, Stage):
+        cell = received.message
+        if isinstance(cell, Stage):
             self._staged.append(received)
             return
-        assert isinstance(received.message, RunCell)
-        bind = self._inbox.binds.get()
-        self._run(received.message, bind, bytes(received.buffers[0]))
+        assert isinstance(cell, RunCell)
+        bind = self._bind or self._inbox.binds.get()
+        if bind.request != cell.request:  # withdrawn: the grant is for a later cell
+            self._bind = bind
+            return
+        self._bind = None
+        self._run(cell, bind, bytes(received.buffers[0]))
 
     # --- the task -----------------------------------------------------------------------
 

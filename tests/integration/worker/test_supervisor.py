@@ -97,7 +97,8 @@ class Party:
         return channel, message.process
 
     def bind(self, session: str, lease: str, limit: float = 60.0, hold: float = 60.0) -> None:
-        self.broker.send(Bind(session, lease, {}, f"slice of {lease}", True, limit, hold))
+        bind = Bind(session, lease, {}, f"slice of {lease}", True, limit, hold, lease)
+        self.broker.send(bind)
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -444,7 +444,16 @@ class SchedulerState:
         environment = dict(one.environment)
         self._order(
             session.id,
-            Bind(session.id, lease.id, environment, one.name, one.simulated, limit, hold),
+            Bind(
+                session.id,
+                lease.id,
+                environment,
+                one.name,
+                one.simulated,
+                limit,
+                hold,
+                lease.request.id,
+            ),
         )
         self._tell_granted(lease)
 
