@@ -1,8 +1,4 @@
-"""State around the namespace that a cell may read and change.
-
-Working directory, environment variables, the module search path, and the random
-generators of random, NumPy and torch. A library that is not imported is left alone.
-"""
+"""The state around the namespace: directory, environment, import path, random generators."""
 
 from __future__ import annotations
 
@@ -10,97 +6,123 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-# Set per process or per slice: the notebook's values are not the worker's.
-_OWN_VARIABLES = frozenset(
-    {
-        "CUDA_VISIBLE_DEVICES",
-        "CUDA_DEVICE_ORDER",
-        "NVIDIA_VISIBLE_DEVICES",
-        "PYTORCH_NVML_BASED_CUDA_CHECK",
-        "MPLBACKEND",
-        "JPY_PARENT_PID",
-        "PYDEVD_DISABLE_FILE_VALIDATION",
-    }
-)
+
+@dataclass(frozen=True)
+class _Facet:
+    """One piece of ambient state; ``read`` gives None where it does not apply."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
 
 
-def capture() -> dict[str, Any]:
-    """Takes the state as it is now, as plain values that pickle."""
-    return {name: read() for name, (read, _) in _PARTS.items()}
+def capture_ambient() -> dict[str, Any]:
+    """The present ambient state of this process, cheap to take and to compare."""
+    found = {name: facet.read() for name, facet in _FACETS.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def diff(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """The parts of ``after`` that differ from ``before``."""
-    return {name: value for name, value in after.items() if value != before.get(name)}
+    """What `apply` needs to turn the state ``before`` into the state ``after``.
+
+    Of the environment only the changed variables are in it, None for those that went.
+    """
+    delta = {
+        name: value
+        for name, value in after.items()
+        if name != "environ" and not _same(before.get(name), value)
+    }
+    old, new = before["environ"], after["environ"]
+    if old != new:
+        changed = {key: value for key, value in new.items() if old.get(key) != value}
+        delta["environ"] = changed | dict.fromkeys(old.keys() - new.keys())
+    return delta
 
 
-def apply(state: dict[str, Any]) -> None:
-    """Makes this process's state as ``state`` says, part by part; None leaves a part alone."""
-    for name, value in state.items():
-        if value is not None:
-            _PARTS[name][1](value)
+def apply(delta: dict[str, Any]) -> None:
+    """Puts a difference into this process."""
+    for name, value in delta.items():
+        _FACETS[name].write(value)
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _OWN_VARIABLES}
-
-
-def _set_environment(wanted: dict[str, str]) -> None:
-    now = _environment()
-    for name in now.keys() - wanted.keys():
-        del os.environ[name]
-    for name, value in wanted.items():
-        if now.get(name) != value:
-            os.environ[name] = value
+def _same(old: Any, new: Any) -> bool:
+    return type(old) is type(new) and bool(old == new)
 
 
 def _directory() -> str | None:
     try:
         return os.getcwd()
-    except FileNotFoundError:  # somebody removed it; the notebook stands there all the same
+    except FileNotFoundError:
         return None
 
 
-def _set_search_path(wanted: list[str]) -> None:
-    if sys.path != wanted:
-        sys.path[:] = wanted
+# Set for each process or slice: the notebook's values are not the worker's.
+_OWN_VARIABLES = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
+        "JPY_PARENT_PID",
+        "MPLBACKEND",
+        "NVIDIA_VISIBLE_DEVICES",
+        "PYDEVD_DISABLE_FILE_VALIDATION",
+        "PYTORCH_NVML_BASED_CUDA_CHECK",
+    }
+)
+
+
+def _environ() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
+
+
+def _put_environ(changes: dict[str, str | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value
+
+
+def _put_path(path: list[str]) -> None:
+    sys.path[:] = path
 
 
 def _numpy_state() -> Any:
     numpy = sys.modules.get("numpy.random")
     if numpy is None:
         return None
-    name, keys, *rest = numpy.get_state()
-    return (name, keys.tobytes(), *rest)
+    kind, keys, position, has_gauss, gauss = numpy.get_state()
+    return (kind, keys.tobytes(), position, has_gauss, gauss)
 
 
-def _set_numpy_state(state: tuple[Any, ...]) -> None:
+def _put_numpy(state: Any) -> None:
     import numpy as np
 
-    name, keys, *rest = state
-    np.random.set_state((name, np.frombuffer(keys, dtype=np.uint32), *rest))
+    kind, keys, *rest = state
+    np.random.set_state((kind, np.frombuffer(keys, np.uint32), *rest))
 
 
 def _torch_state() -> bytes | None:
     torch = sys.modules.get("torch")
-    if torch is None:
+    generator = getattr(torch, "default_generator", None)
+    if generator is None:
         return None
-    return bytes(torch.get_rng_state().numpy().tobytes())
+    state: bytes = generator.get_state().numpy().tobytes()
+    return state
 
 
-def _set_torch_state(state: bytes) -> None:
+def _put_torch(state: bytes) -> None:
     import torch
 
-    torch.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    torch.default_generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
 
-_PARTS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
-    "directory": (_directory, os.chdir),
-    "environment": (_environment, _set_environment),
-    "search_path": (lambda: list(sys.path), _set_search_path),
-    "random": (random.getstate, random.setstate),
-    "numpy": (_numpy_state, _set_numpy_state),
-    "torch": (_torch_state, _set_torch_state),
+_FACETS: dict[str, _Facet] = {
+    "cwd": _Facet(_directory, os.chdir),
+    "environ": _Facet(_environ, _put_environ),
+    "path": _Facet(lambda: list(sys.path), _put_path),
+    "random": _Facet(random.getstate, random.setstate),
+    "numpy": _Facet(_numpy_state, _put_numpy),
+    "torch": _Facet(_torch_state, _put_torch),
 }

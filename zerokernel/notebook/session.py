@@ -200,7 +200,7 @@ class Session:
         """The state around the namespace that goes with a cell."""
         from zerokernel.crossing import ambient
 
-        return ambient.capture()
+        return ambient.capture_ambient()
 
     def apply_surroundings(self, changed: dict[str, Any] | None) -> None:
         """Writes what the cell changed of that state."""

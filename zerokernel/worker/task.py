@@ -111,12 +111,12 @@ class TaskRunner:
         self._control.send(TaskEnded(bind.session, bind.lease, ran))
 
     def _load(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
-        ambient.apply(surroundings)
+        ambient.apply(ambient.diff(ambient.capture_ambient(), surroundings))
         staged, self._staged = self._staged, []
         for stage in staged:
             self._replica.receive(bytes(stage.buffers[0]), self._owners.pop(id(stage.message)))
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
-        self._surroundings = ambient.capture()
+        self._surroundings = ambient.capture_ambient()
 
     def _execute(self, cell: RunCell) -> Any:
         """Runs the cell as the kernel would: same file name, same In[n], same parent."""
@@ -141,7 +141,7 @@ class TaskRunner:
         self._capture.drain()
         error = result.error_before_exec or result.error_in_exec
         extra: dict[str, Any] = {
-            "ambient": ambient.diff(self._surroundings, ambient.capture()),
+            "ambient": ambient.diff(self._surroundings, ambient.capture_ambient()),
             "result": result.result,
             "error": error,
         }
