@@ -58,12 +58,15 @@ def _directory() -> str | None:
         return None
 
 
-# Set for each process or slice: the notebook's values are not the worker's.
+# Set for each process or slice, or what proves who the user is: not the worker's to have.
 _OWN_VARIABLES = frozenset(
     {
-        "CUDA_VISIBLE_DEVICES",
         "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+        "JPY_API_TOKEN",
         "JPY_PARENT_PID",
+        "JUPYTERHUB_API_TOKEN",
+        "JUPYTER_TOKEN",
         "MPLBACKEND",
         "NVIDIA_VISIBLE_DEVICES",
         "PYDEVD_DISABLE_FILE_VALIDATION",
@@ -73,7 +76,11 @@ _OWN_VARIABLES = frozenset(
 
 
 def _environ() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key not in _OWN_VARIABLES}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in _OWN_VARIABLES and not key.startswith("ZEROKERNEL_")
+    }
 
 
 def _put_environ(changes: dict[str, str | None]) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - the methods are those of Part, documented there
 """NumPy arrays: owners of memory are buffers, views are geometry over an owner."""
 
 from __future__ import annotations
@@ -139,9 +140,7 @@ def view_recipe(item: Any) -> tuple[Any, ...]:
     return (root, item.dtype, item.shape, item.strides, offset, item.flags.writeable)
 
 
-def make_view(
-    root: Any, dtype: Any, shape: Any, strides: Any, offset: int, writeable: bool
-) -> Any:
+def make_view(root: Any, dtype: Any, shape: Any, strides: Any, offset: int, writeable: bool) -> Any:
     """Builds a view over a root that is already here."""
     import numpy as np
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import array
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xxhash
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 IN_BAND = 64 * 1024
 """Buffers below this size travel inside the payload (bytes)."""
@@ -44,7 +40,7 @@ def _allocate_one(form: str, *details: Any) -> Any:
     if form == "storage":
         import torch
 
-        return torch.UntypedStorage(details[0])
+        return torch.UntypedStorage(details[0])  # type: ignore[no-untyped-call]
     if form == "bytes":
         import numpy as np
 
@@ -62,7 +58,7 @@ def readable_view(owner: Any) -> memoryview:
     return memoryview(byte_array(owner)).toreadonly()
 
 
-def byte_array(owner: Any) -> NDArray[np.uint8]:
+def byte_array(owner: Any) -> Any:
     """The memory of an array, storage or bytes-like object as one flat uint8 array, uncopied."""
     import numpy as np
 
@@ -73,7 +69,7 @@ def byte_array(owner: Any) -> NDArray[np.uint8]:
     return _storage_bytes(owner)
 
 
-def _flat(owner: NDArray[Any]) -> NDArray[np.uint8]:
+def _flat(owner: Any) -> Any:
     import numpy as np
 
     if owner.nbytes == 0:
@@ -85,7 +81,7 @@ def _flat(owner: NDArray[Any]) -> NDArray[np.uint8]:
     return flat.view(np.uint8)
 
 
-def _storage_bytes(storage: Any) -> NDArray[np.uint8]:
+def _storage_bytes(storage: Any) -> Any:
     import numpy as np
     import torch
 
@@ -94,8 +90,7 @@ def _storage_bytes(storage: Any) -> NDArray[np.uint8]:
     if storage.device.type != "cpu":
         storage = storage.cpu()
     flat = torch.empty(0, dtype=torch.uint8).set_(storage)
-    found: NDArray[np.uint8] = flat.numpy()
-    return found
+    return flat.numpy()
 
 
 def digests(owner: Any) -> Digests:

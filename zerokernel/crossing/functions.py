@@ -99,6 +99,17 @@ def make_cached(maxsize: int | None, typed: bool, wrapped: Any) -> Any:
     return functools.lru_cache(maxsize, typed)(wrapped)
 
 
+def make_exception(kind: Any, args: tuple[Any, ...]) -> BaseException:
+    """An exception by its ``args``; the ``__init__`` of its class may want others and is not run."""
+    made: BaseException = kind.__new__(kind, *args)
+    builtin = next(base for base in kind.__mro__ if not base.__flags__ & (1 << 9))
+    try:
+        builtin.__init__(made, *args)
+    except Exception:
+        BaseException.__init__(made, *args)
+    return made
+
+
 def exception_recipe(item: BaseException) -> Iterator[Any]:
     """What pickle leaves out of an exception."""
     yield item.__cause__

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 
-_OWN = frozenset(
-    "In Out get_ipython exit quit open _ __ ___ _i _ii _iii _oh _dh _ih _sh _exit_code "
-    "__name__ __doc__ __package__ __loader__ __spec__ __builtin__ __builtins__ __file__ "
-    "__annotations__ __cached__ __session__".split()
-)
+_SHELL = "In Out get_ipython exit quit open _ __ ___ _i _ii _iii _oh _dh _ih _sh _exit_code"
+_MODULE = "name doc package loader spec builtin builtins file annotations cached session"
+_OWN = frozenset({*_SHELL.split(), *(f"__{name}__" for name in _MODULE.split())})
 _NUMBERED = re.compile(r"_i?\d+\Z")
 
 

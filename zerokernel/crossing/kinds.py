@@ -15,6 +15,7 @@ from typing import Any
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from zerokernel.crossing import arrays, tensors
+from zerokernel.crossing.opaque import restorer_for
 from zerokernel.crossing.parts import (
     ATOM,
     BUFFERS,
@@ -134,9 +135,11 @@ def _class_plan(item: Any) -> Plan:
     return ATOM if _should_pickle_by_reference(item) else _CLASS
 
 
-def _classify(kind: type) -> Plan:
+def _classify(kind: Any) -> Plan:
     if _is_value(kind):
         return ATOM
+    if restorer_for(kind) is not None:
+        return OPAQUE
     special = _container(kind)
     if special is not None:
         return Plan((*special, *_instance_parts(kind)), rank=special[0].rank)
@@ -157,9 +160,10 @@ def _classify(kind: type) -> Plan:
 
 def default_reduce(kind: type) -> bool:
     """Whether pickle treats the type's objects as plain instances."""
+    unbound: Any = kind
     return (
-        kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__reduce__ is object.__reduce__
+        unbound.__reduce_ex__ is object.__reduce_ex__
+        and unbound.__reduce__ is object.__reduce__
         and kind not in copyreg.dispatch_table
     )
 
@@ -184,16 +188,17 @@ def _is_value(kind: type) -> bool:
     return not names.isdisjoint(_VALUE_BASES)
 
 
-_CONTAINER_REDUCES = tuple(
+_CONTAINER_REDUCES: tuple[Any, ...] = tuple(
     base.__reduce__ for base in (OrderedDict, defaultdict, Counter, deque, set, object)
 )
 
 
 def _container(kind: type) -> tuple[Part, ...] | None:
     """The part of a mutable container's subclass that holds its items."""
-    if kind.__reduce__ not in _CONTAINER_REDUCES or kind in copyreg.dispatch_table:
+    unbound: Any = kind
+    if unbound.__reduce__ not in _CONTAINER_REDUCES or kind in copyreg.dispatch_table:
         return None
-    if kind.__reduce_ex__ is not object.__reduce_ex__ or _has_getstate(kind):
+    if unbound.__reduce_ex__ is not object.__reduce_ex__ or _has_getstate(kind):
         return None
     if issubclass(kind, defaultdict):
         factory: Any = vars(defaultdict)["default_factory"]
@@ -239,7 +244,8 @@ def _instance_parts(kind: type) -> tuple[Part, ...]:
         for base in kind.__mro__
         if base.__flags__ & (1 << 9)
         for name, member in sorted(vars(base).items())  # alike on both sides
-        if isinstance(member, types.MemberDescriptorType) and name not in ("__dict__", "__weakref__")
+        if isinstance(member, types.MemberDescriptorType)
+        and name not in ("__dict__", "__weakref__")
     ]
     if slots:
         parts.append(Descriptors(slots))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import io
 import random
 from collections.abc import Callable
@@ -77,7 +79,7 @@ def delta(item: Any, before: Digested | None, now: Digested) -> tuple[dict[str, 
 
 @dataclass(frozen=True)
 class Restorer:
-    """How the state of one object is taken out, and put into another of its type."""
+    """How the state of an object is taken out (picklable), and put into its counterpart."""
 
     take: Callable[[Any], Any]
     put: Callable[[Any, Any], None]
@@ -85,7 +87,14 @@ class Restorer:
 
 def restorer_of(item: Any) -> Restorer | None:
     """The restorer of an object's type; None where the object can only be replaced."""
-    for base in type(item).__mro__:
+    kind: Any = type(item)
+    return restorer_for(kind)
+
+
+@functools.cache
+def restorer_for(kind: type) -> Restorer | None:
+    """The restorer of a type."""
+    for base in kind.__mro__:
         name = f"{base.__module__}.{base.__qualname__}"
         found = _RESTORERS.get(name)
         if found is not None:
@@ -110,23 +119,39 @@ def _put_generator(item: Any, state: Any) -> None:
 
 
 def _frame_state(item: Any) -> Any:
-    return (item._mgr, dict(item._attrs), item._flags, getattr(item, "_name", None))
+    flags = {key: getattr(item.flags, key) for key in item.flags._keys}
+    return (item._mgr, dict(item._attrs), flags, getattr(item, "_name", None))
 
 
 def _put_frame(item: Any, state: Any) -> None:
     manager, attributes, flags, name = state
     object.__setattr__(item, "_mgr", manager)
     object.__setattr__(item, "_attrs", attributes)
-    object.__setattr__(item, "_flags", flags)
-    if hasattr(type(item), "name"):
+    for key, value in flags.items():
+        if getattr(item.flags, key) != value:
+            setattr(item.flags, key, value)
+    if hasattr(item, "_name"):
         object.__setattr__(item, "_name", name)
-    cache = getattr(item, "_item_cache", None)
-    if cache:
-        cache.clear()
 
 
-def _torch_generator_state(item: Any) -> Any:
-    return item.get_state()
+def _put_manager(item: Any, state: Any) -> None:
+    item.axes, item.blocks = list(state[0]), state[1]
+    for name, unknown in _MANAGER_CACHES.items():
+        if hasattr(item, name):
+            with contextlib.suppress(AttributeError, TypeError):
+                setattr(item, name, unknown)
+
+
+_MANAGER_CACHES = {
+    "_blknos": None,
+    "_blklocs": None,
+    "_known_consolidated": False,
+    "_is_consolidated": False,
+}
+
+
+def _put_block(item: Any, state: Any) -> None:
+    item.values, item.mgr_locs = state
 
 
 def _array_state(item: Any) -> Any:
@@ -148,6 +173,7 @@ def _put_array(item: Any, state: Any) -> None:
         dict.update(item.__dict__, attributes)
 
 
+_MANAGER = Restorer(lambda m: (list(m.axes), m.blocks), _put_manager)
 _BIT_GENERATOR = Restorer(lambda g: g.state, lambda g, state: setattr(g, "state", state))
 
 _RESTORERS: dict[str, Restorer] = {
@@ -165,13 +191,12 @@ _RESTORERS: dict[str, Restorer] = {
         lambda r: r.get_state(legacy=False), lambda r, state: r.set_state(state)
     ),
     "numpy.ndarray": Restorer(_array_state, _put_array),
-    "torch._C.Generator": Restorer(
-        _torch_generator_state, lambda g, state: g.set_state(state)
-    ),
+    "torch._C.Generator": Restorer(lambda g: g.get_state(), lambda g, state: g.set_state(state)),
     "pandas.core.frame.DataFrame": Restorer(_frame_state, _put_frame),
     "pandas.core.series.Series": Restorer(_frame_state, _put_frame),
+    "pandas._libs.internals.BlockManager": _MANAGER,
+    "pandas.core.internals.managers.BaseBlockManager": _MANAGER,
+    "pandas._libs.internals.Block": Restorer(lambda b: (b.values, b.mgr_locs), _put_block),
     "pandas.DataFrame": Restorer(_frame_state, _put_frame),
     "pandas.Series": Restorer(_frame_state, _put_frame),
 }
-
-

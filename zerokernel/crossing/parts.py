@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - the methods are those of Part, documented there
 """The parts that an object's mutable state consists of, read and written by base operations.
 
 A *part* answers for many objects at once, because change detection must not cost a Python
@@ -86,7 +87,7 @@ class DequeItems(Part):
 
 
 class DictItems(Part):
-    """Keys and values of a dict, in order; ``base`` knows the order (an OrderedDict has its own)."""
+    """Keys and values of a dict, in the order of ``base`` (an OrderedDict has its own)."""
 
     rank = MAPPINGS
 

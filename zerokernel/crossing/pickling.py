@@ -135,7 +135,11 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reduce_exception(self, obj: BaseException) -> Reduced:
         """An exception with its cause, context and notes, without its traceback."""
-        made = obj.__reduce_ex__(4)
+        kind: Any = type(obj)
+        if kind.__reduce__ is BaseException.__reduce__:
+            made: Any = (functions.make_exception, (kind, obj.args))
+        else:
+            made = obj.__reduce_ex__(4)
         custom = made[2] if len(made) > 2 and not isinstance(made[2], dict) else None
         state = (*functions.exception_recipe(obj), custom)
         return (made[0], made[1], state, None, None, functions.finish_exception)
@@ -263,5 +267,3 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if kind.__qualname__ == "_lru_cache_wrapper":
         return _reduce_cached
     return _default
-
-

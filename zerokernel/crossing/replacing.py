@@ -37,7 +37,6 @@ def _swap(state: Any, mapping: dict[int, Any]) -> Any:
         return {mapping.get(id(child), child) for child in state}
     if type(state) is dict:
         return {
-            mapping.get(id(key), key): mapping.get(id(child), child)
-            for key, child in state.items()
+            mapping.get(id(key), key): mapping.get(id(child), child) for key, child in state.items()
         }
     return state

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zerokernel.crossing import opaque
-from zerokernel.crossing.buffers import IN_BAND, byte_array, dirty_runs, readable_view
+from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.tokens import SPACE
@@ -36,7 +36,7 @@ class Shipment:
 
 
 Change = tuple[int, str, Any]
-"""Token, form and state: "parts", "buffer", "whole", "replace" or "delta"."""
+"""Token, form and state: "parts", "buffer", "restore", "replace" or "delta"."""
 
 
 @dataclass
@@ -53,11 +53,12 @@ class Draft:
         """Appends a part."""
         self.packer.dump((kind, value))
 
-    def put_whole(self, token: int, form: str, item: Any) -> None:
-        """Appends a known object by value."""
+    def put_replacement(self, token: int, item: Any) -> None:
+        """Appends a known object by value, to replace the other side's."""
         assert isinstance(self.packer, CuttingPacker)
+        self.replaced.append(token)
         self.packer.whole = item
-        self.packer.dump((CHANGES, [(token, form, item)]))
+        self.packer.dump((CHANGES, [(token, "replace", item)]))
         self.packer.whole = None
 
     def memo(self) -> dict[int, tuple[int, Any]]:
@@ -142,10 +143,11 @@ def write_changes(
                 (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
             )
         elif plan.content in ("opaque", "getstate"):
-            form = "whole" if opaque.restorer_of(item) else "replace"
-            if form == "replace":
-                draft.replaced.append(token)
-            draft.put_whole(token, form, item)
+            restorer = opaque.restorer_of(item)
+            if restorer is None:
+                draft.put_replacement(token, item)
+            else:
+                batch.append((token, "restore", restorer.take(item)))
         else:
             batch.append((token, "parts", plan.read(item)))
     if batch:
@@ -188,17 +190,28 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
 
 
 def _write_bytes(item: Any, geometry: Any, pieces: Sequence[Any], owners: Sequence[Any]) -> None:
-    plan = plan_of(item)
+    _thaw(item)
+    plan_of(item).write(item, geometry)
     frozen = _thaw(item)
-    plan.write(item, geometry)
-    thawed = _thaw(item)
     if pieces:
         target = byte_array(item)
         for start, stop, data, index in pieces:
-            source = memoryview(data) if index is None else readable_view(owners[index])
-            memoryview(target)[start:stop] = source
-    if thawed or (frozen and not geometry):
+            source = memoryview(data) if index is None else owners[index]
+            _exchange(target[start:stop], source)
+    if frozen:
         item.flags.writeable = False
+
+
+def _exchange(target: Any, source: Any) -> None:
+    """Copies bytes; a source that is writable gets the old ones, which then serve as undo log."""
+    if isinstance(source, memoryview):
+        memoryview(target)[:] = source
+        return
+    source = byte_array(source)
+    for start in range(0, len(target), CHUNK):
+        old = target[start : start + CHUNK].copy()
+        target[start : start + CHUNK] = source[start : start + CHUNK]
+        source[start : start + CHUNK] = old
 
 
 def _thaw(item: Any) -> bool:
@@ -209,15 +222,6 @@ def _thaw(item: Any) -> bool:
     return False
 
 
-def prepared(item: Any, form: str, state: Any) -> Any:
-    """The state as `apply` wants it: of an opaque object's clone only what its restorer takes."""
-    if form != "whole":
-        return state
-    restorer = opaque.restorer_of(item)
-    assert restorer is not None
-    return restorer.take(state)
-
-
 def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
     """The form and state that undo an `apply` of the given one."""
     if form == "parts":
@@ -225,9 +229,13 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
     if form == "buffer":
         view = byte_array(item)
         size = view.nbytes
+        resized = any(stop > size for _, stop, _, _ in state[1])
         pieces = [
-            (start, min(stop, size), view[start:stop].tobytes(), None)
-            for start, stop, _, _ in state[1]
+            # Writing exchanges the bytes with the buffer that brought them: so it undoes itself.
+            (start, min(stop, size), None, index)
+            if index is not None and not resized
+            else (start, min(stop, size), view[start:stop].tobytes(), None)
+            for start, stop, _, index in state[1]
             if start < size
         ]
         return "buffer", (plan_of(item).read(item), pieces)
@@ -235,13 +243,14 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
         return "dict", dict(object.__getattribute__(item, "__dict__"))
     restorer = opaque.restorer_of(item)
     assert restorer is not None
-    return "whole", restorer.take(item)
+    return "restore", restorer.take(item)
 
 
 def instance_dicts(objects: Sequence[Any]) -> set[int]:
     """The addresses of the ``__dict__`` of instances: the receiver's counterpart is a copy."""
     found: set[int] = set()
-    for kind in set(map(type, objects)):
+    kinds: set[Any] = set(map(type, objects))
+    for kind in kinds:
         if kind.__name__ in ("function", "module") or issubclass(kind, type):
             continue
         getter = attribute_getter(kind)

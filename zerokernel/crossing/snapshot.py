@@ -61,9 +61,7 @@ class Segment:
             changed.update(token for token, old, new in pairs if old != new)
         return changed
 
-    def _compare(
-        self, lane: int, lengths: list[int], now: array[int], gone: set[int]
-    ) -> set[int]:
+    def _compare(self, lane: int, lengths: list[int], now: array[int], gone: set[int]) -> set[int]:
         changed = set()
         old, before = self.lengths[lane], self.ids[lane]
         starts = zip(accumulate(old, initial=0), accumulate(lengths, initial=0), strict=True)

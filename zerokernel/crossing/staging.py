@@ -19,7 +19,6 @@ from zerokernel.crossing.shipment import (
     EXTRA,
     NAMES,
     apply,
-    prepared,
     present,
 )
 from zerokernel.errors import CommitFailed
@@ -135,9 +134,8 @@ class Staged:
                 replaced[id(item)] = (item, state)
                 gone.append(token)
             else:
-                ready = prepared(item, form, state)
                 undo = present(item, form, state)
-                writes.append(Write(token, plan_of(item).rank, item, form, ready, undo))
+                writes.append(Write(token, plan_of(item).rank, item, form, state, undo))
         if replaced:
             self._replace(writes, replaced)
         writes.sort(key=lambda write: write.rank)
@@ -191,8 +189,7 @@ class Staged:
         space = self._replica.namespace
         try:
             for write in writes:
-                undo.append(_undoing(write))
-                apply(write.item, write.form, write.state, self._owners)
+                self._write_one(write, undo)
             old = {name: space[name] for name in (*bound, *deleted) if name in space}
             undo.append(lambda: _restore_names(space, bound, old))
             dict.update(space, bound)
@@ -204,6 +201,13 @@ class Staged:
             raise CommitFailed(
                 f"{CommitFailed.__doc__} ({type(error).__name__}: {error})"
             ) from error
+
+    def _write_one(self, write: Write, undo: list[Callable[[], None]]) -> None:
+        if write.form != "buffer":  # half a write is undone like a whole one
+            undo.append(_undoing(write, self._owners))
+        apply(write.item, write.form, write.state, self._owners)
+        if write.form == "buffer":  # the exchange of bytes undoes itself once it is done
+            undo.append(_undoing(write, self._owners))
 
     def _agree(self, written: set[int], gone: list[int]) -> None:
         """Both sides hold the same again: the tables advance."""
@@ -229,9 +233,9 @@ class Staged:
             self._replica.digests[token] = known
 
 
-def _undoing(write: Write) -> Callable[[], None]:
+def _undoing(write: Write, owners: Sequence[Any]) -> Callable[[], None]:
     form, state = write.undo
-    return lambda: apply(write.item, form, state, ())
+    return lambda: apply(write.item, form, state, owners)
 
 
 def _restore_names(space: dict[str, Any], bound: dict[str, Any], old: dict[str, Any]) -> None:
@@ -255,5 +259,3 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, old if old is not None else signal.SIG_DFL)
         if came and callable(old):
             old(*came[0])
-
-

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - the methods are those of Part, documented there
 """torch tensors: storages are buffers, tensors are geometry over a storage.
 
 torch is never imported here before the notebook has done so: nothing in this module runs
@@ -37,9 +38,7 @@ class TensorGeometry(Part):
     rank = INSTANCES
 
     def lanes(self, objects: Sequence[Any]) -> list[Lane]:
-        rows = [
-            (item.untyped_storage(), gradient(item), item._backward_hooks) for item in objects
-        ]
+        rows = [(item.untyped_storage(), gradient(item), item._backward_hooks) for item in objects]
         return [(repeat(3, len(rows)), chain.from_iterable(rows))]
 
     def facts(self, objects: Sequence[Any]) -> list[Any]:
@@ -52,7 +51,7 @@ class TensorGeometry(Part):
         *recipe, grad, hooks = state
         if item.untyped_storage() is not recipe[1] or geometry(item) != tuple(recipe[2:]):
             requires_grad = recipe[6]
-            item.data = make_tensor(None, *recipe[1:6], False, *recipe[7:])
+            item.data = make_tensor(None, *recipe[1:6], False, *recipe[7:9])
             if item.requires_grad != requires_grad and item.is_leaf:
                 item.requires_grad_(requires_grad)
         if gradient(item) is not grad:
@@ -74,9 +73,7 @@ def chooser(kind: type) -> Callable[[Any], Plan] | None:
     return None
 
 
-_TENSORS = frozenset(
-    {("torch", "Tensor"), ("torch.nn.parameter", "Parameter")}
-)
+_TENSORS = frozenset({("torch", "Tensor"), ("torch.nn.parameter", "Parameter")})
 
 
 def plan(item: Any) -> Plan:
@@ -132,20 +129,11 @@ def tensor_recipe(item: Any) -> tuple[Any, ...]:
     return (type(item), item.untyped_storage(), *geometry(item))
 
 
-def make_tensor(
-    kind: Any,
-    storage: Any,
-    dtype: Any,
-    offset: int,
-    size: Any,
-    stride: Any,
-    requires_grad: bool,
-    conj: bool,
-    neg: bool,
-) -> Any:
-    """Builds a tensor over a storage that is already here."""
+def make_tensor(kind: Any, storage: Any, dtype: Any, *rest: Any) -> Any:
+    """Builds a tensor over a storage that is already here; arguments as of `tensor_recipe`."""
     import torch
 
+    offset, size, stride, requires_grad, conj, neg = rest
     made = torch.empty(0, dtype=dtype, device=storage.device)
     made.set_(storage, offset, size, stride)
     if conj:
@@ -170,7 +158,7 @@ def _stayed() -> Any:
     if not _stayed_class:
         import torch
 
-        class GraphStayedInWorker(torch.autograd.Function):  # type: ignore[misc]
+        class GraphStayedInWorker(torch.autograd.Function):
             """Identity whose backward says where the graph is."""
 
             @staticmethod
@@ -180,8 +168,7 @@ def _stayed() -> Any:
             @staticmethod
             def backward(ctx: Any, *grads: Any) -> Any:
                 raise RuntimeError(
-                    "the graph of this tensor stayed in the worker: "
-                    "call backward() in a %%gpu cell"
+                    "the graph of this tensor stayed in the worker: call backward() in a %%gpu cell"
                 )
 
         _stayed_class.append(GraphStayedInWorker)
@@ -215,7 +202,7 @@ def small_storage(data: bytes) -> Any:
     import numpy as np
     import torch
 
-    made = torch.UntypedStorage(len(data))
+    made = torch.UntypedStorage(len(data))  # type: ignore[no-untyped-call]
     if data:
         byte_array(made)[:] = np.frombuffer(data, np.uint8)
     return made

@@ -95,8 +95,7 @@ class Ledger:
         self._limbo.update(zip(compress(tokens, aside), compress(objects, aside), strict=True))
         weakly = {kind for kind in set(map(type, objects)) if kind.__weakrefoffset__}
         weak = [
-            not own and kind in weakly
-            for own, kind in zip(aside, map(type, objects), strict=True)
+            not own and kind in weakly for own, kind in zip(aside, map(type, objects), strict=True)
         ]
         strong = [not (own or soft) for own, soft in zip(aside, weak, strict=True)]
         self._strong.update(zip(compress(tokens, strong), compress(objects, strong), strict=True))
@@ -215,4 +214,3 @@ def _baseline() -> int:
 
 
 _ALONE = _baseline()
-

@@ -27,7 +27,6 @@ from zerokernel.crossing.shipment import (
     instance_dicts,
     numbered,
     parts_of,
-    prepared,
     write_changes,
 )
 from zerokernel.crossing.snapshot import Snapshot
@@ -127,7 +126,7 @@ class WorkerReplica:
             if form == "replace":
                 replaced[id(item)] = (token, state)
                 continue
-            apply(item, form, prepared(item, form, state), owners)
+            apply(item, form, state, owners)
             self._stuck.discard(token)
             self._digests.pop(token, None)
             written.add(token)
@@ -159,9 +158,7 @@ class WorkerReplica:
     # -- out ---------------------------------------------------------------------------
 
     @without_collector
-    def returns(
-        self, extra: Mapping[str, Any], hidden: Collection[str] = ()
-    ) -> Shipment:
+    def returns(self, extra: Mapping[str, Any], hidden: Collection[str] = ()) -> Shipment:
         """What the cell did: names bound and deleted, changed objects, and further roots.
 
         What cannot return is left out and listed; it never fails a finished cell.
@@ -352,5 +349,3 @@ class WorkerReplica:
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         return CuttingPacker(stream, self._namespace, True, self._holdings.find)
-
-

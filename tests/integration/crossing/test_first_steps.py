@@ -33,7 +33,9 @@ def test_second_cell_sends_only_tokens(pair):
 def test_notebook_function_and_class(pair):
     """Functions read and write the session's namespace, classes keep one identity."""
     pair.plain("n = 0\ndef bump():\n    global n\n    n += 1\n    return n")
-    pair.plain("class A:\n    def __init__(self, v): self.v = v\n    def get(self): return self.v + n")
+    pair.plain(
+        "class A:\n    def __init__(self, v): self.v = v\n    def get(self): return self.v + n"
+    )
     pair.plain("a = A(1)")
     pair.cell("bump(); b = A(a.get()); a.v = b", names=["bump", "a", "A"])
     assert pair.namespace["n"] == 1

@@ -8,7 +8,9 @@ number = st.integers(0, 60)
 operations = st.lists(st.tuples(st.integers(0, 9), number, number, number), max_size=12)
 captured = st.lists(st.sampled_from(NAMES), min_size=1, max_size=6, unique=True)
 rounds = st.lists(
-    st.tuples(st.sampled_from(["gpu", "gpu", "plain"]), captured, operations), min_size=1, max_size=6
+    st.tuples(st.sampled_from(["gpu", "gpu", "plain"]), captured, operations),
+    min_size=1,
+    max_size=6,
 )
 many = settings(
     max_examples=100,

@@ -17,7 +17,9 @@ def test_tied_model_and_optimizer_train_across_cells(pair):
     )
     model, weight = pair.namespace["model"], pair.namespace["model"][0].weight
     before = weight.detach().clone()
-    step = "opt.zero_grad(); loss = model(x).pow(2).mean(); loss.backward(); opt.step(); sched.step()"
+    step = (
+        "opt.zero_grad(); loss = model(x).pow(2).mean(); loss.backward(); opt.step(); sched.step()"
+    )
     pair.cell(step)
     pair.cell(step)
     assert pair.namespace["model"] is model

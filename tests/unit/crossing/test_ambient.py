@@ -1,0 +1,78 @@
+import os
+import random
+import sys
+
+import numpy as np
+import pytest
+
+from zerokernel.crossing import ambient
+
+
+@pytest.fixture(autouse=True)
+def unchanged():
+    """Puts this process back as it was."""
+    before = ambient.capture_ambient()
+    yield
+    ambient.apply(ambient.diff(ambient.capture_ambient(), before))
+
+
+def test_nothing_changed_is_nothing():
+    """Two captures in a row differ in nothing."""
+    assert ambient.diff(ambient.capture_ambient(), ambient.capture_ambient()) == {}
+
+
+def test_only_the_changed_variables_travel(monkeypatch):
+    """New, changed and removed variables are in the difference, no other."""
+    monkeypatch.setenv("ZK_A", "1")
+    monkeypatch.setenv("ZK_B", "1")
+    before = ambient.capture_ambient()
+    monkeypatch.setenv("ZK_A", "2")
+    monkeypatch.delenv("ZK_B")
+    delta = ambient.diff(before, ambient.capture_ambient())
+    assert delta == {"environ": {"ZK_A": "2", "ZK_B": None}}
+    os.environ.update(ZK_A="1", ZK_B="1")
+    ambient.apply(delta)
+    assert (os.environ["ZK_A"], os.environ.get("ZK_B")) == ("2", None)
+
+
+def test_directory_and_path(tmp_path, monkeypatch):
+    """The working directory and sys.path go over, the latter into the same list."""
+    before = ambient.capture_ambient()
+    monkeypatch.chdir(tmp_path)
+    path = sys.path
+    sys.path.append("somewhere")
+    delta = ambient.diff(before, ambient.capture_ambient())
+    ambient.apply(ambient.diff(ambient.capture_ambient(), before))
+    assert "somewhere" not in sys.path
+    ambient.apply(delta)
+    assert (os.getcwd(), sys.path[-1]) == (str(tmp_path), "somewhere")
+    assert sys.path is path
+
+
+def _torch_draw():
+    return pytest.importorskip("torch").rand(3).tolist()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [random.random, lambda: random.gauss(0, 1), lambda: np.random.normal(), _torch_draw],
+)
+def test_random_generators_go_on_where_the_other_stopped(draw):
+    """What is drawn after applying a difference is what would have been drawn."""
+    draw()
+    before = ambient.capture_ambient()
+    draw()
+    delta = ambient.diff(before, ambient.capture_ambient())
+    expected = draw()
+    ambient.apply(ambient.diff(ambient.capture_ambient(), before))
+    ambient.apply(delta)
+    assert draw() == expected
+
+
+def test_device_and_credentials_stay_with_their_process(monkeypatch):
+    """What binds a process to its device or its user's tokens is not captured."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "secret")
+    found = ambient.capture_ambient()["environ"]
+    assert "CUDA_VISIBLE_DEVICES" not in found
+    assert "JUPYTERHUB_API_TOKEN" not in found
