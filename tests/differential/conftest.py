@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.differential.judge import Pair
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A plain kernel beside one whose marked cells run under `%%gpu`."""
+    pair = Pair(tmp_path_factory.mktemp("pair"))
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="session")
+def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """The same with torch loaded, which most notebooks do not have."""
+    pytest.importorskip("torch")
+    pair = Pair(tmp_path_factory.mktemp("torch-pair"), libraries="numpy, torch")
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two plain kernels."""
+    pytest.importorskip("torch")
+    twins = Pair(tmp_path_factory.mktemp("twins"), leased=False, libraries="numpy, torch")
+    yield twins
+    twins.close()
