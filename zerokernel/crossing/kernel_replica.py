@@ -245,7 +245,7 @@ class KernelReplica:
 
     def look(self) -> None:
         """Adds to ``stale`` the objects that changed here since both sides agreed on them."""
-        self.stale |= self.snapshot.changed(self.ledger.peek, self.ledger.gone_ids)
+        self.stale |= self.snapshot.changed(self.ledger.at_tokens, self.ledger.gone_ids)
         self.ledger.gone_ids = set()
         self.stale = {token for token in self.stale if self.ledger.peek(token) is not None}
 

@@ -18,12 +18,13 @@ from zerokernel.crossing.kinds import plan_of, uniform
 from zerokernel.crossing.parts import Plan
 
 _MANY = 40  # segments
+_FEW = 16  # rows
 
 _UNTABLED = (int, float, complex)
 """Types whose objects pickle does not number, so that no table keeps or watches them."""
 
 Digest = Callable[[Any, Plan], Any]
-Peek = Callable[[int], Any]
+Find = Callable[[list[int]], list[Any]]
 
 
 @dataclass
@@ -73,6 +74,18 @@ class Segment:
                 changed.add(token)
         return changed
 
+    def _cut_out(self, left_out: list[int]) -> Segment:
+        """Takes out a few rows, at the cost of moving memory."""
+        for index in reversed(left_out):
+            del self.tokens[index]
+            for lengths, ids in zip(self.lengths, self.ids, strict=True):
+                start = sum(lengths[:index])
+                del ids[start : start + lengths[index]]
+                del lengths[index]
+            for facts in self.facts:
+                del facts[index]
+        return self
+
     def join(self, other: Segment) -> None:
         """Takes over the objects of another segment of the same plan."""
         self.tokens += other.tokens
@@ -96,6 +109,9 @@ class Segment:
         return self._only([token not in tokens for token in self.tokens])
 
     def _only(self, chosen: list[bool]) -> Segment:
+        left_out = [index for index, keep in enumerate(chosen) if not keep]
+        if len(left_out) <= _FEW:
+            return self._cut_out(left_out)
         made = Segment(self.plan, list(compress(self.tokens, chosen)), kept=self.kept)
         for lengths, ids in zip(self.lengths, self.ids, strict=True):
             each = chain.from_iterable(map(repeat, chosen, lengths))
@@ -164,23 +180,23 @@ class Snapshot:
         for token in gone & self.digests.keys():
             del self.digests[token]
 
-    def changed(self, peek: Peek, gone: set[int]) -> set[int]:
+    def changed(self, find: Find, gone: set[int]) -> set[int]:
         """The tokens of the living objects that changed since; buffers are not looked at.
 
         Args:
-            peek: Gives the object of a token, None if it died.
+            find: Gives the objects of tokens, None for those that died.
             gone: Addresses of known objects that died since: they may be used again.
         """
         changed: set[int] = set()
         for index, segment in enumerate(self._segments):
-            objects = list(map(peek, segment.tokens))
+            objects = find(segment.tokens)
             if any(map(is_, objects, repeat(None))):
                 segment, objects = segment.without_dead(objects)
                 self._segments[index] = segment
             if segment.plan.parts and objects:
                 changed |= segment.changed(objects, gone)
-        for token, before in self.digests.items():
-            item = peek(token)
+        items = find(list(self.digests))
+        for (token, before), item in zip(self.digests.items(), items, strict=True):
             if item is not None and self._digest(item, plan_of(item)) != before:
                 changed.add(token)
         return changed

@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
-from itertools import compress
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, repeat
+from operator import is_
 from typing import Any
 
 _ROUNDS = 20  # a long chain of weakly held links is let go over several calls
@@ -46,6 +47,10 @@ class Holdings:
     def peek(self, token: int) -> Any:
         """The object of a token, or None."""
         return self._objects.get(token)
+
+    def at_tokens(self, tokens: Iterable[int]) -> list[Any]:
+        """The objects of many tokens, None for those that are gone."""
+        return list(map(self._objects.get, tokens))
 
     def drop(self, tokens: Iterable[int]) -> None:
         """Lets go of objects."""
@@ -126,6 +131,17 @@ class Ledger:
                 return reference()
             return self._limbo.get(token)
         return item
+
+    def at_tokens(self, tokens: Sequence[int]) -> list[Any]:
+        """The objects of many tokens, None for those that are gone."""
+        found = list(map(self._strong.get, tokens))
+        if any(map(is_, found, repeat(None))):
+            peek = self.peek
+            found = [
+                peek(token) if item is None else item
+                for token, item in zip(tokens, found, strict=True)
+            ]
+        return found
 
     def get(self, token: int) -> Any:
         """The object of a token; KeyError where it is gone."""

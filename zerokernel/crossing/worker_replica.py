@@ -336,7 +336,7 @@ class WorkerReplica:
             self._received[token] = self._digests[token]
 
     def _changed(self) -> set[int]:
-        changed = self._snapshot.changed(self._holdings.peek, set()) | self._stuck
+        changed = self._snapshot.changed(self._holdings.at_tokens, set()) | self._stuck
         for token in self._snapshot.buffers:
             now = digests(self._holdings.get(token))
             if now != self._digests.get(token):
