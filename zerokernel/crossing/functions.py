@@ -100,7 +100,7 @@ def make_cached(maxsize: int | None, typed: bool, wrapped: Any) -> Any:
 
 
 def make_exception(kind: Any, args: tuple[Any, ...]) -> BaseException:
-    """An exception by its ``args``; its class may want others for ``__init__``, which is not run."""
+    """An exception by its ``args``, past an ``__init__`` that may want other arguments."""
     made: BaseException = kind.__new__(kind, *args)
     builtin = next(base for base in kind.__mro__ if not base.__flags__ & (1 << 9))
     try:

@@ -20,6 +20,7 @@ from zerokernel.crossing.shipment import (
     NAMES,
     Draft,
     Shipment,
+    envelope_ids,
     instance_dicts,
     numbered,
     parts_of,
@@ -132,7 +133,7 @@ class KernelReplica:
             todo = wanted - done - absent.keys()
             if not todo and not pending:
                 break
-        draft.put(END, {"names": sorted(done), "absent": sorted(absent)})
+        draft.put(END, {})
         return draft
 
     def _put_changes(self, draft: Draft, tokens: set[int]) -> None:
@@ -217,14 +218,16 @@ class KernelReplica:
         self.ledger.forget(draft.replaced)
         tokens, objects = draft.numbered(self._number)
         renewed = draft.sent - set(draft.replaced)
-        self.take_in(tokens, objects, renewed)
+        self.take_in(tokens, objects, renewed, envelope_ids(draft.envelopes))
 
-    def take_in(self, tokens: list[int], objects: list[Any], renewed: set[int]) -> None:
+    def take_in(
+        self, tokens: list[int], objects: list[Any], renewed: set[int], skip: set[int]
+    ) -> None:
         """Adds a shipment's objects to the table; notes their state, and that of known ones."""
         if tokens:
             if types.FunctionType in set(map(type, objects)):
                 self._note_functions(tokens, objects)
-            kept = self.ledger.add(tokens, objects, instance_dicts(objects))
+            kept = self.ledger.add(tokens, objects, skip | instance_dicts(objects))
             tokens, objects = list(compress(tokens, kept)), list(compress(objects, kept))
         for token in renewed:
             item = self.ledger.peek(token)

@@ -47,10 +47,12 @@ class Draft:
     packer: Packer
     sent: set[int] = field(default_factory=set)
     replaced: list[int] = field(default_factory=list)
+    envelopes: list[Any] = field(default_factory=list)
     _memo: dict[int, tuple[int, Any]] | None = None
 
     def put(self, kind: str, value: Any) -> None:
         """Appends a part."""
+        self.envelopes.append(value)
         self.packer.dump((kind, value))
 
     def put_replacement(self, token: int, item: Any) -> None:
@@ -244,6 +246,14 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
     restorer = opaque.restorer_of(item)
     assert restorer is not None
     return "restore", restorer.take(item)
+
+
+def envelope_ids(parts: Iterable[Any]) -> set[int]:
+    """The addresses of what only carries a shipment's contents: nobody's objects."""
+    found: set[int] = set()
+    for part in parts:
+        found.add(id(part))
+    return found
 
 
 def instance_dicts(objects: Sequence[Any]) -> set[int]:

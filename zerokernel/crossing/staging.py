@@ -19,6 +19,7 @@ from zerokernel.crossing.shipment import (
     EXTRA,
     NAMES,
     apply,
+    envelope_ids,
     present,
 )
 from zerokernel.errors import CommitFailed
@@ -75,6 +76,7 @@ class Staged:
         self._changes: list[tuple[int, str, Any]] = []
         self._end: dict[str, Any] = {}
         self._notes: list[str] = []
+        self._envelopes = [value for _, value in loaded]
         for kind, value in loaded:
             if kind == NAMES:
                 self._names.update(value)
@@ -223,8 +225,9 @@ class Staged:
         self._tokens, self._objects, self._end = [], [], {}
         replica.ledger.forget(gone)
         replica.ledger.release()
-        replica.take_in(tokens, objects, written)
+        replica.take_in(tokens, objects, written, envelope_ids(self._envelopes))
         del tokens, objects
+        self._envelopes = []
         replica.ledger.release()
 
     def _note_digest(self, buffer: Any, known: Any) -> None:
