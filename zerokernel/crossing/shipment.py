@@ -12,6 +12,7 @@ from zerokernel.crossing import opaque
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
 
 NAMES, EXTRA, CHANGES, END = "names", "extra", "changes", "end"
@@ -196,10 +197,12 @@ def _write_bytes(item: Any, geometry: Any, pieces: Sequence[Any], owners: Sequen
     plan_of(item).write(item, geometry)
     frozen = _thaw(item)
     if pieces:
-        target = byte_array(item)
+        target = byte_array(item)  # of memory on a device: a copy, written back below
         for start, stop, data, index in pieces:
             source = memoryview(data) if index is None else owners[index]
             _exchange(target[start:stop], source)
+        if on_device(item):
+            put_on_device(item, target)
     if frozen:
         item.flags.writeable = False
 

@@ -94,6 +94,9 @@ class Staged:
 
         Raises:
             CommitFailed: A write failed; what had been written was undone.
+            KeyboardInterrupt: It came meanwhile; everything was written. After this or a failure
+                do not tell the worker that its shipment was delivered: the next `ship` then
+                brings it to the notebook's state.
         """
         replica = self._replica
         if self._changes:

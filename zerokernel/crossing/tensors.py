@@ -211,3 +211,16 @@ def small_storage(data: bytes) -> Any:
 def storage_in_band(item: Any) -> bool:
     """Whether a storage's bytes travel inside the payload."""
     return bool(item.nbytes() < IN_BAND)
+
+
+def on_device(owner: Any) -> bool:
+    """Whether a buffer's owner is a storage that is not in host memory."""
+    return type(owner).__name__ == "UntypedStorage" and owner.device.type != "cpu"
+
+
+def put_on_device(storage: Any, data: Any) -> None:
+    """Writes bytes into a storage on a device."""
+    import torch
+
+    host = torch.from_numpy(data).untyped_storage()
+    storage.copy_(host)

@@ -132,6 +132,8 @@ def _children(item: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(item, types.MethodType):
         yield ".__self__", item.__self__
         yield ".__func__", item.__func__
+    elif type(item).__module__.startswith("torch") and hasattr(item, "untyped_storage"):
+        yield "", item.untyped_storage()
     try:
         attributes = object.__getattribute__(item, "__dict__")
     except AttributeError:

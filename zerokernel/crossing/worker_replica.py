@@ -225,7 +225,11 @@ class WorkerReplica:
             "deleted": deleted,
             "only_names": sorted(only),
             "worker_only": worker_only,
-            "notes": [],
+            "notes": [
+                f"`{self._path_to(storage)}` is on {storage.device} in the worker "
+                "and came home as a CPU tensor"
+                for storage in draft.packer.notes
+            ],
             "received": {t: self._received[t] for t in draft.sent if t in self._received},
             "digests": told + [(owner, digests(owner)) for owner in draft.packer.owners],
         }
