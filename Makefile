@@ -3,7 +3,7 @@
 #   make demo      run notebooks/01-first-lease.ipynb on the embedded broker; see build/
 #   make test      linters, type checker, import contracts, tests (what .ci/run runs)
 #   make test-all  the same, with the tests marked slow
-#   make lab       JupyterLab on notebooks/
+#   make lab       JupyterLab on notebooks/; LAB=--no-browser and the like are passed on
 #   make bench     the benchmark tables
 #   make clean     remove .venv, build/ and caches
 #
@@ -20,6 +20,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED_FROM := pyproject.toml constraints.txt $(wildcard kernelspec/*)
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
+# Jupyter refuses to serve as root, who is the only user in many containers, unless told to.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-all lint check tests tests-all lab bench clean
 
@@ -30,7 +33,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python notebooks/run.py notebooks/01-first-lease.ipynb --output build
 
 lab: $(VENV)/.installed-demo
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(AS_ROOT) $(LAB)
 
 # Stages one after the other, the first that fails ends the run, also under `make -j`.
 test: $(VENV)/.installed-test
