@@ -51,6 +51,7 @@ SILENT_PINGS = 4
 seconds: a cell that holds the interpreter's lock for a minute must not look like a dead broker."""
 
 _LARGEST_MESSAGE = 16 << 20
+_JOIN_SECONDS = 1.0
 
 
 class BrokerClient:
@@ -76,7 +77,6 @@ class BrokerClient:
         # Only the client's thread touches these.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: websocket.WebSocketClientConnection | None = None
-        self._task: asyncio.Task[None] | None = None
         self._unsent: deque[bytes] = deque()
         self._ended = asyncio.Event()
         self._silent = 0
@@ -167,7 +167,8 @@ class BrokerClient:
         if thread is not None and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # its loop has ended already
                 self._loop.call_soon_threadsafe(self._stop)
-            thread.join()
+            # One that still connects gives up by itself soon, and is not waited for.
+            thread.join(_JOIN_SECONDS)
         with self._lock:
             self._failure = self._failure or BrokerLost("The session was closed.")
             descriptor, self._readable = self._readable, -1
@@ -224,11 +225,8 @@ class BrokerClient:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        self._task = loop.create_task(self._serve())
         try:
-            loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass  # closed while it was connecting
+            loop.run_until_complete(self._serve())
         except ZeroKernelError as error:
             self._lose(error)
         except Exception as error:
@@ -246,7 +244,8 @@ class BrokerClient:
         assert stream is not None
         stream.set_nodelay(True)
         try:
-            self._write(encode(self._opening))
+            if not self._ended.is_set():
+                self._write(encode(self._opening))
             while self._unsent:
                 self._write(self._unsent.popleft())
             while not self._ended.is_set():
@@ -356,8 +355,6 @@ class BrokerClient:
     def _stop(self) -> None:
         self._lose(BrokerLost("The session was closed."))
         self._ended.set()
-        if self._socket is None and self._task is not None:
-            self._task.cancel()
 
 
 def refusal(message: Refused) -> ZeroKernelError:
