@@ -1,0 +1,251 @@
+"""The local engine with supervisors that fail in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from zerokernel.broker.engines import Door, LocalEngine, Report, local
+from zerokernel.broker.engines.leftovers import find_leftovers, record_process, wait_until_gone
+from zerokernel.errors import WorkerStartFailed
+from zerokernel.messages import Bind, Park, WorkerEnded, WorkerForked
+from zerokernel.settings import Settings
+
+MODULE = "tests.integration.broker.scripted_supervisor"
+ROOT = str(Path(__file__).parents[3])
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self.doors: list[tuple[str, Door]] = []
+        self._more = asyncio.Event()
+
+    def reported(self, report: Report) -> None:
+        self.reports.append(report)
+        self._more.set()
+
+    def moved(self, session: str, door: Door) -> None:
+        self.doors.append((session, door))
+        self._more.set()
+
+    async def until(self, true: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                self._more.clear()
+                await self._more.wait()
+
+    def ended(self) -> list[WorkerEnded]:
+        return [one for one in self.reports if isinstance(one, WorkerEnded)]
+
+
+class Bench:
+    """An engine whose supervisors do what the script says."""
+
+    def __init__(self, directory: Path, script: str, **changed: Any) -> None:
+        self.settings = Settings(directory / "rt", **changed)
+        self.settings.runtime_directory.mkdir()
+        self.starts = directory / "starts"
+        self.environment = {**os.environ, "PYTHONPATH": ROOT, "SCRIPT": script}
+        self.environment["STARTS"] = str(self.starts)
+        self.engine = LocalEngine(self.settings, module=MODULE)
+        self.observer = Observer()
+        self.engine.observe(self.observer)
+
+    async def open(self, session: str = "s1") -> Door:
+        return await self.engine.open(session, sys.executable, self.environment)
+
+    def processes(self) -> list[int]:
+        return [int(line) for line in self.starts.read_text().split()]
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        async def whole() -> None:
+            try:
+                await work
+            finally:
+                await self.engine.close()
+
+        asyncio.run(whole())
+        assert not any(psutil.pid_exists(one) for one in self.processes())
+        left = {one.suffix for one in self.settings.runtime_directory.iterdir()}
+        assert left <= {".log"}
+
+
+def bind(session: str = "s1", lease: str = "l1") -> Bind:
+    return Bind(session, lease, {}, "simulated 1", True, 30.0, 60.0, "r1")
+
+
+def test_a_supervisor_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
+    """The message has the interpreter, the exit status and the end of its output."""
+    bench = Bench(tmp_path, "exit")
+
+    async def life() -> None:
+        with pytest.raises(WorkerStartFailed, match=r"ended with code 1(.|\n)*no such library"):
+            await bench.open()
+
+    bench.run(life())
+
+
+@pytest.mark.parametrize("script", ["never listen"])
+def test_a_supervisor_that_is_not_ready_in_time_is_killed(tmp_path: Path, script: str) -> None:
+    """The wait is bounded by the setting."""
+    bench = Bench(tmp_path, script, worker_start_seconds=0.5)
+
+    async def life() -> None:
+        with pytest.raises(WorkerStartFailed, match="not get ready in time"):
+            await bench.open()
+
+    bench.run(life())
+
+
+def test_a_supervisor_that_greets_wrongly_is_refused(tmp_path: Path) -> None:
+    """Whatever listens there is no supervisor."""
+    bench = Bench(tmp_path, "wrong greeting")
+
+    async def life() -> None:
+        with pytest.raises(WorkerStartFailed, match="began with Park"):
+            await bench.open()
+
+    bench.run(life())
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    """The message names it."""
+    bench = Bench(tmp_path, "exit")
+    bench.starts.touch()
+
+    async def life() -> None:
+        with pytest.raises(WorkerStartFailed, match="/nowhere/python"):
+            await bench.engine.open("s1", "/nowhere/python", {})
+
+    bench.run(life())
+
+
+def test_a_runtime_directory_too_deep_for_a_socket(tmp_path: Path) -> None:
+    """The message says which setting helps."""
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    bench = Bench(deep, "exit")
+    bench.starts.touch()
+
+    async def life() -> None:
+        with pytest.raises(WorkerStartFailed, match="ZEROKERNEL_RUNTIME_DIRECTORY"):
+            await bench.open()
+
+    bench.run(life())
+
+
+@pytest.mark.parametrize("death", ["kill", "garbage"])
+def test_the_workers_of_a_lost_supervisor_are_reported_ended(tmp_path: Path, death: str) -> None:
+    """Killed, or talking nonsense: each worker and each bound lease once."""
+    bench = Bench(tmp_path, "garbage" if death == "garbage" else "well behaved")
+
+    async def life() -> None:
+        await bench.open("s1")
+        await bench.open("s2")
+        await bench.open("s3")
+        await bench.observer.until(lambda: bench.observer.reports)
+        bench.engine.send(bind("s2", "l2"))
+        if death == "kill":
+            os.kill(bench.processes()[0], 9)
+        await bench.observer.until(lambda: len(bench.observer.ended()) >= 2)
+        known = {one.session: (one.lease, one.cause) for one in bench.observer.ended()}
+        assert known == {"s1": ("", "killed"), "s2": ("l2", "killed")}
+        assert len(bench.observer.ended()) == 2
+
+    bench.run(life())
+
+
+def test_a_steady_supervisor_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions are told the new door."""
+    monkeypatch.setattr(local, "_STEADY_SECONDS", 0.0)
+    bench = Bench(tmp_path, "well behaved")
+
+    async def life() -> None:
+        first = await bench.open()
+        os.kill(bench.processes()[0], 9)
+        await bench.observer.until(lambda: bench.observer.doors)
+        session, door = bench.observer.doors[0]
+        assert session == "s1"
+        assert door.address != first.address
+        assert await bench.open() == door
+
+    bench.run(life())
+
+
+def test_a_short_lived_supervisor_is_started_again_for_the_next_lease(tmp_path: Path) -> None:
+    """The Bind waits for it."""
+    bench = Bench(tmp_path, "well behaved")
+
+    async def life() -> None:
+        await bench.open()
+        await bench.observer.until(lambda: bench.observer.reports)
+        os.kill(bench.processes()[0], 9)
+        await bench.observer.until(bench.observer.ended)
+        bench.engine.send(bind())
+        await bench.observer.until(lambda: bench.observer.doors)
+        assert len(bench.processes()) == 2
+
+    bench.run(life())
+
+
+def test_a_restart_that_fails_ends_the_lease_that_asked_for_it(tmp_path: Path) -> None:
+    """The lease is not held for a worker that never comes; nothing ran."""
+    bench = Bench(tmp_path, "ready, then die for good")
+
+    async def life() -> None:
+        await bench.open()
+        await bench.observer.until(lambda: bench.observer.reports)
+        os.kill(bench.processes()[0], 9)
+        await bench.observer.until(bench.observer.ended)
+        bench.engine.send(bind())
+        await bench.observer.until(lambda: len(bench.observer.ended()) == 2)
+        last = bench.observer.ended()[-1]
+        assert (last.lease, last.cause, last.ran) == ("l1", "start failed", 0.0)
+        assert "no such library" in last.detail
+
+    bench.run(life())
+
+
+def test_a_supervisor_that_stops_reading_is_given_up(tmp_path: Path) -> None:
+    """The broker does not wait for a full socket; its loop goes on."""
+    bench = Bench(tmp_path, "stop reading")
+
+    async def life() -> None:
+        await bench.open()
+        await bench.observer.until(lambda: WorkerForked("s1", 12345) in bench.observer.reports)
+        until = time.monotonic() + 20
+        while not bench.observer.ended():
+            bench.engine.send(Park("s1"))
+            assert time.monotonic() < until
+        assert "does not read" in bench.observer.ended()[0].detail
+
+    bench.run(life())
+
+
+def test_leftovers_of_a_dead_broker_are_found_and_outlived(tmp_path: Path) -> None:
+    """They may end by themselves; after the grace they are killed. Others are left alone."""
+    import subprocess
+
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    record_process(tmp_path / "supervisor-1-1.process", sleeper.pid)
+    (tmp_path / "supervisor-1-2.process").write_text('{"process": 1, "created": 5.0}')
+    (tmp_path / "supervisor-1-3.process").write_text("nonsense")
+    (tmp_path / "supervisor-1-3.log").touch()
+    found = find_leftovers(tmp_path)
+    assert [one.pid for one in found] == [sleeper.pid]
+    assert [one.name for one in tmp_path.iterdir()] == ["supervisor-1-1.process"]
+    asyncio.run(wait_until_gone(found, 0.1))
+    assert sleeper.wait(5) == -9
+    assert find_leftovers(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
