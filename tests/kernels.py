@@ -20,7 +20,7 @@ from jupyter_client.manager import KernelManager
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0
-"""Seconds after which a test that waits for a kernel fails. Never waited in full when all is well."""
+"""Seconds after which a test that waits for a kernel fails; never waited in full if all is well."""
 
 
 class KernelStuck(AssertionError):
@@ -131,6 +131,8 @@ class Kernel:
         end = time.monotonic() + timeout
         run = self._runs[identity]
         while not until(run):
+            if run.done:
+                raise KernelStuck(f"the cell is over and it did not happen: {run}")
             if time.monotonic() > end:
                 raise KernelStuck(f"nothing more within {timeout} s; so far {run}")
             self._read(0.2)

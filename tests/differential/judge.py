@@ -16,10 +16,10 @@ from tests.differential.program import Cell, Program
 from tests.kernels import ROOT, Kernel, KernelStuck, Run
 
 PRELUDE = f"""
-import sys as _s, types as _t, re as _r
-_m = _t.ModuleType("differential_observer")
-_s.modules["differential_observer"] = _m
-exec(compile(open({str(Path(observer.__file__))!r}).read(), "differential_observer", "exec"), vars(_m))
+import sys as _s, types as _t
+_m = _s.modules["differential_observer"] = _t.ModuleType("differential_observer")
+_text = open({str(Path(observer.__file__))!r}).read()
+exec(compile(_text, "differential_observer", "exec"), vars(_m))
 import {{libraries}}
 _m.observer = _m.Observer(get_ipython())
 _m.observer.reset()
@@ -53,7 +53,6 @@ class Side:
     def __init__(self, directory: Path, *, leased: bool, libraries: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        self._leased = leased
         # One thread of arithmetic, so that sums are equal bit for bit.
         environment = {
             "PYTHONHASHSEED": "0",
@@ -76,11 +75,10 @@ class Side:
         self._kernel.close()
 
     def reset(self) -> None:
-        """A clean namespace and, on the leased side, a worker that remembers nothing."""
+        """A clean namespace in a clean directory."""
         for old in self._directory.iterdir():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
-        code = "get_ipython().run_line_magic('gpu', 'restart')\n" if self._leased else ""
-        run = self._kernel.run(f"{code}{OBSERVER}.reset()", silent=True)
+        run = self._kernel.run(f"{OBSERVER}.reset()", silent=True)
         assert run.status == "ok", run
 
     def submit(self, program: Program, cells: list[str]) -> list[tuple[str, str, str]]:

@@ -10,6 +10,7 @@ The harness loads this file's text into a module that no cell can see by name.
 from __future__ import annotations
 
 import copyreg
+import ctypes
 import functools
 import gc
 import hashlib
@@ -24,8 +25,12 @@ from typing import Any
 
 LIMIT = 50_000
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range)
-HISTORY = re.compile(r"_i+|_i?\d+|_ih|_oh|_dh|In|Out")  # told once, as Out[n]
-UNTOLD = {"__dict__", "__weakref__", "_abc_impl", "__firstlineno__", "__static_attributes__"}
+HISTORY = re.compile(r"_i+|_i?\d+|_ih|_oh|_dh|In|Out|__warningregistry__")
+"""Names that are not told: results are, once, as Out[n]."""
+LIBRARIES_OWN = {"TORCHINDUCTOR_CACHE_DIR"}  # torch sets it when some module of it is imported
+# What the interpreter, abc and copyreg keep in a class for themselves.
+UNTOLD = {"__dict__", "__weakref__", "_abc_impl", "__slotnames__"}
+UNTOLD |= {"__firstlineno__", "__static_attributes__"}
 
 
 class Report:
@@ -144,6 +149,9 @@ class Report:
         if kind is functools._lru_cache_wrapper:
             wrapped = self.ref(value.__wrapped__, f"{path}.__wrapped__")
             return {"lru_cache": wrapped, "parameters": repr(value.cache_parameters())}
+        if isinstance(value, functools.partial):
+            pieces = (value.func, value.args, value.keywords, vars(value))
+            return {"partial": self.refs(pieces, path), "type": self.ref(kind, f"type({path})")}
         if isinstance(value, type):
             return self._class(value, path)
         if isinstance(value, (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)):
@@ -152,6 +160,8 @@ class Report:
 
     def _class(self, value: Any, path: str) -> Any:
         items = [pair for pair in vars(value).items() if pair[0] not in UNTOLD]
+        # Where a docstring that is not there stands among the attributes is nobody's business.
+        items.sort(key=lambda pair: pair == ("__doc__", None))
         descriptors = (types.GetSetDescriptorType, types.MemberDescriptorType)
         return {
             "class": [value.__module__, value.__qualname__],
@@ -267,7 +277,8 @@ class Report:
         if torch is None or not hasattr(torch, "Tensor"):
             return None
         if isinstance(value, torch.UntypedStorage):
-            content = values(torch.tensor([], dtype=torch.uint8).set_(value).numpy())
+            # Not through .numpy(): that would forbid the cell to resize the storage.
+            content = values(ctypes.string_at(value.data_ptr(), value.nbytes()))
             return {
                 "storage": value.nbytes(),
                 "memory": self.address(value.data_ptr()),
@@ -310,7 +321,7 @@ class Report:
             "columns": [
                 [repr(name), str(column.dtype), repr(column.tolist())] for name, column in columns
             ],
-            "attrs": self.ref(value.attrs, f"{path}.attrs"),
+            "attrs": self.items(value.attrs.items(), f"{path}.attrs"),
         }
 
 
@@ -322,11 +333,13 @@ def digest(data: Any) -> str:
 
 
 def values(array: Any) -> Any:
-    data = array.tobytes()
+    data = array if isinstance(array, bytes) else array.tobytes()
     return data.hex() if len(data) <= 64 else [len(data), digest(data)]
 
 
 def importable(value: Any) -> bool:
+    if isinstance(value, type) and not value.__flags__ & 1 << 9:
+        return True  # a static type of the interpreter, whether it has a name or not
     target = sys.modules.get(value.__module__ or "")
     if target is None or value.__module__ == "__main__":
         return False
@@ -426,7 +439,8 @@ class Observer:
     def around(self) -> dict[str, Any]:
         """State around the namespace."""
         _, environment, path, _ = self.start
-        changed = {k: v for k, v in os.environ.items() if environment.get(k) != v}
+        now = {k: v for k, v in os.environ.items() if k not in LIBRARIES_OWN}
+        changed = {k: v for k, v in now.items() if environment.get(k) != v}
         state: dict[str, Any] = {
             "cwd": os.getcwd(),
             "environ": changed,

@@ -64,7 +64,7 @@ def test_equal_runs_agree(twins: Pair) -> None:
     assert twins.differences(SUBJECT, Cell.plain) == []
 
 
-@pytest.mark.parametrize("old, new", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize(("old", "new"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_run_is_caught(twins: Pair, old: str, new: str) -> None:
     """A run that is wrong in this one respect does not pass."""
 
@@ -100,7 +100,7 @@ def test_every_program_agrees_with_itself(twins: Pair, program: Program) -> None
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("# === no purpose\n", "not the head"),
         ("stray\n# === a: b\n", "not the head"),
