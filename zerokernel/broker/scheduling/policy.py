@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from zerokernel.broker.scheduling.records import Lease, Session
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,26 @@ class Policy:
     longest: float = 30 * 86_400.0
     waiting_per_session: int = 100
     answers_per_session: int = 64
+
+    def hold(self, lease: Lease) -> float:
+        """Gives the seconds after its grant at which a lease ends whatever happens."""
+        return lease.request.duration + self.binding_allowance
+
+    def lease_due(self, lease: Lease) -> float:
+        """Gives when the scheduler itself must end a lease."""
+        if lease.granted_at is None:
+            return math.inf
+        backstop = lease.granted_at + self.hold(lease) + self.deadline_slack
+        return min(backstop, math.inf if lease.release_at is None else lease.release_at)
+
+    def session_due(self, session: Session) -> float:
+        """Gives when a session's grace or its worker's time is over."""
+        due = math.inf
+        if session.lost_at is not None:
+            due = session.lost_at + self.kernel_grace_seconds
+        if (worker := session.worker) and not worker.stuck:
+            if worker.stopping_at is not None:
+                due = min(due, worker.stopping_at + self.stop_seconds)
+            elif worker.parked_at is not None:
+                due = min(due, worker.parked_at + self.park_seconds)
+        return due

@@ -138,3 +138,21 @@ class SliceRecord:
         if self.occupant is not None and self.occupant.stuck:
             return f"the worker of {self.occupant.name!r} was killed and does not end"
         return ""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can be leased; a worker that must go first may still be on it."""
+        return self.lease is None and not self.set_aside
+
+    def preference(self, session: Session) -> tuple[int, float]:
+        """Gives what a session's slice is chosen by, lowest first.
+
+        Best is where its worker is parked, then an empty slice, then one whose worker is
+        ending already, then the one whose parked worker was used least recently.
+        """
+        if self.occupant is None or self.occupant.worker is None:
+            return (1, 0.0)
+        worker = self.occupant.worker
+        if worker.stopping_at is not None:
+            return (2, 0.0)
+        return (0, 0.0) if self.occupant is session else (3, worker.parked_at or 0.0)

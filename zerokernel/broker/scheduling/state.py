@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zerokernel.broker.scheduling.actions import Action, Order, Reserve, Settle, Tell
+from zerokernel.broker.scheduling.actions import Action
+from zerokernel.broker.scheduling.admission import STUCK, refusal
 from zerokernel.broker.scheduling.events import (
     Event,
     NotebookSaid,
@@ -21,6 +22,7 @@ from zerokernel.broker.scheduling.events import (
     SliceSetAside,
     Tick,
 )
+from zerokernel.broker.scheduling.outbox import Outbox
 from zerokernel.broker.scheduling.policy import Policy
 from zerokernel.broker.scheduling.records import (
     Lease,
@@ -35,11 +37,8 @@ from zerokernel.messages import (
     Bind,
     CancelRequest,
     EndWorker,
-    Granted,
     LeaseEnded,
     Park,
-    Queued,
-    Refused,
     ReleaseLease,
     RequestLease,
     StopWorker,
@@ -47,7 +46,6 @@ from zerokernel.messages import (
     TaskStarted,
     WorkerEnded,
     WorkerForked,
-    WorkerGone,
 )
 
 
@@ -67,9 +65,7 @@ class SchedulerState:
         self.queue = Queue()
         self._arrivals = 0
         self._forgotten: list[str] = []
-        # Within one `handle`: what it decided, and why a place may have become worse.
-        self._actions: list[Action] = []
-        self._setback = ""
+        self._out = Outbox(self.policy.answers_per_session)
 
     def __repr__(self) -> str:
         leased = sum(one.lease is not None for one in self.slices.values())
@@ -89,18 +85,17 @@ class SchedulerState:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Takes an event in and gives what must be done, in order."""
-        self._actions, self._setback = [], ""
         _HANDLERS[type(event)](self, event, now)
         self._advance_leases(now)
         self._assign_free_slices(now)
         self._park_idle_workers(now)
         self._tell_places(now)
-        return self._actions
+        return self._out.take()
 
     def next_deadline(self) -> float | None:
         """Gives the time at which a `Tick` is needed, None if nothing is due."""
-        times = [self._lease_due(r.lease) for r in self.slices.values() if r.lease]
-        times += [self._session_due(s) for s in self.sessions.values()]
+        times = [self.policy.lease_due(r.lease) for r in self.slices.values() if r.lease]
+        times += [self.policy.session_due(s) for s in self.sessions.values()]
         return min((t for t in times if t != math.inf), default=None)
 
     def find_request(self, request: str) -> Session | None:
@@ -125,9 +120,9 @@ class SchedulerState:
         session.name, session.user = event.name, session.user or event.user
         session.connected, session.closed, session.lost_at = True, False, None
         if session.lease is not None and session.lease.granted_at is not None:
-            self._tell_granted(session.lease)
+            self._out.granted(session.lease)
         for request in self.queue.of_session(session.id):
-            self._tell_again(request)
+            self.queue.tell_again(request)
 
     def _lost(self, event: SessionLost, now: float) -> None:
         session = self.sessions.get(event.session)
@@ -177,8 +172,11 @@ class SchedulerState:
         if self._repeated(session, message.request):
             return
         size = message.size or next(iter(self.sizes()), "")
-        if refusal := self._refusal(session, message, size):
-            self._refuse(session, message.request, *refusal)
+        refused = refusal(session, message, size, self.sizes(), self.policy)
+        if refused is None and self.find_request(message.request) is not None:
+            refused = "RequestRefused", "Another notebook uses this request's id."
+        if refused is not None:
+            self._out.refuse(session, message.request, *refused)
             return
         self._arrivals += 1
         self.queue.add(
@@ -187,38 +185,17 @@ class SchedulerState:
 
     def _repeated(self, session: Session, request: str) -> bool:
         """Answers a request that was made before."""
-        if answer := session.answers.get(request):
-            self._actions.append(Tell(session.id, answer))
+        if self._out.repeat(session, request):
             return True
         if session.lease is not None and session.lease.request.id == request:
             if session.lease.granted_at is not None:
-                self._tell_granted(session.lease)
+                self._out.granted(session.lease)
             return True
         waiting = self.queue.find(request)
         if waiting is None or waiting.session is not session:
             return False
-        self._tell_again(waiting)
+        self.queue.tell_again(waiting)
         return True
-
-    def _refusal(
-        self, session: Session, message: RequestLease, size: str
-    ) -> tuple[str, str] | None:
-        duration, longest = message.duration, self.policy.longest
-        if not (math.isfinite(duration) and 0 < duration <= longest):
-            return "BadDuration", (
-                f"A cell can ask for more than 0 s and at most {longest / 86_400:g} days; "
-                f"this one asks for {duration} s."
-            )
-        if size not in self.sizes():
-            there = ", ".join(repr(one) for one in self.sizes()) or "none at all"
-            return "UnknownSize", f"There is no slice of size {size!r} here. There is: {there}."
-        if session.waiting >= self.policy.waiting_per_session:
-            return "RequestRefused", f"The notebook has {session.waiting} requests waiting already."
-        if self.find_request(message.request) is not None:
-            return "RequestRefused", "Another notebook uses this request's id."
-        if session.stuck:
-            return "WorkerStartFailed", _STUCK
-        return None
 
     def _cancelled(self, session: Session, request: str, now: float) -> None:
         waiting = self.queue.find(request)
@@ -229,7 +206,7 @@ class SchedulerState:
             return
         # Also where it is not known: the cancel may have overtaken its request.
         if request not in session.answers:
-            self._refuse(session, request, "RequestCancelled", "The request was cancelled.")
+            self._out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
 
     def _released(self, session: Session, lease_id: str, now: float) -> None:
         lease = session.lease
@@ -237,7 +214,7 @@ class SchedulerState:
             return
         if lease.granted_at is None:
             request = self._take_back(lease).id
-            self._refuse(session, request, "RequestCancelled", "The request was cancelled.")
+            self._out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
         elif session.worker is None:
             self._cut_short(lease, "cancelled", now)
         elif lease.release_at is None:
@@ -292,7 +269,7 @@ class SchedulerState:
         if session.lease is None or session.lease.granted_at is None:
             self._vacate(session)
         if known is not None or lease is not None:
-            self._tell(session, WorkerGone(session.id, event.cause, event.detail))
+            self._out.gone(session, event.cause, event.detail)
         if session.closed and session.worker is not None:
             self._stop(session, "kernel lost", now)
         self._forget_if_over(session)
@@ -314,7 +291,7 @@ class SchedulerState:
         for one in event.slices:
             self.slices.setdefault(one.id, SliceRecord(one)).slice = one
         self._drop_removed()
-        self._setback = "the slices changed"
+        self._out.setback = "the slices changed"
         self._requeue_from_unusable()
         self._refuse_missing_sizes()
 
@@ -322,7 +299,7 @@ class SchedulerState:
         if record := self.slices.get(event.slice):
             record.reason = event.reason
             self.queue.changed.add(record.slice.size)
-            self._setback = f"{record.slice.name} was set aside" if event.reason else ""
+            self._out.setback = f"{record.slice.name} was set aside" if event.reason else ""
             self._requeue_from_unusable()
 
     def _drop_removed(self) -> None:
@@ -344,38 +321,18 @@ class SchedulerState:
             for request in [] if size in there else self.queue.in_order(size, 0.0):
                 self.queue.remove(request)
                 why = f"The last slice of size {size!r} was removed."
-                self._refuse(request.session, request.id, "UnknownSize", why)
+                self._out.refuse(request.session, request.id, "UnknownSize", why)
 
     # --- time ---------------------------------------------------------------------------
 
     def _tick(self, event: Tick, now: float) -> None:
         for record in list(self.slices.values()):
-            if record.lease is not None and now >= self._lease_due(record.lease):
+            if record.lease is not None and now >= self.policy.lease_due(record.lease):
                 cause = "deadline" if record.lease.release_at is None else "cancelled"
                 self._cut_short(record.lease, cause, now)
         for session in list(self.sessions.values()):
-            if now >= self._session_due(session):
+            if now >= self.policy.session_due(session):
                 self._session_is_due(session, now)
-
-    def _lease_due(self, lease: Lease) -> float:
-        if lease.granted_at is None:
-            return math.inf
-        backstop = lease.granted_at + self._hold(lease) + self.policy.deadline_slack
-        return min(backstop, math.inf if lease.release_at is None else lease.release_at)
-
-    def _hold(self, lease: Lease) -> float:
-        return lease.request.duration + self.policy.binding_allowance
-
-    def _session_due(self, session: Session) -> float:
-        due = math.inf
-        if session.lost_at is not None:
-            due = session.lost_at + self.policy.kernel_grace_seconds
-        if (worker := session.worker) and not worker.stuck:
-            if worker.stopping_at is not None:
-                due = min(due, worker.stopping_at + self.policy.stop_seconds)
-            elif worker.parked_at is not None:
-                due = min(due, worker.parked_at + self.policy.park_seconds)
-        return due
 
     def _session_is_due(self, session: Session, now: float) -> None:
         if session.lost_at is not None and now >= (
@@ -390,13 +347,13 @@ class SchedulerState:
     def _give_up_on(self, session: Session, worker: Worker) -> None:
         """Sets aside what a killed worker keeps, until its end is reported after all."""
         worker.stuck = True
-        self._setback = f"the worker of {session.name!r} was killed and does not end"
+        self._out.setback = f"the worker of {session.name!r} was killed and does not end"
         if session.lease is not None and session.lease.granted_at is None:
             request = self._take_back(session.lease)
-            self._refuse(session, request.id, "WorkerStartFailed", _STUCK)
+            self._out.refuse(session, request.id, "WorkerStartFailed", STUCK)
         for request in self.queue.of_session(session.id):
             self.queue.remove(request)
-            self._refuse(session, request.id, "WorkerStartFailed", _STUCK)
+            self._out.refuse(session, request.id, "WorkerStartFailed", STUCK)
         self._requeue_from_unusable()
 
     # --- the life of a lease ------------------------------------------------------------
@@ -404,12 +361,12 @@ class SchedulerState:
     def _assign_free_slices(self, now: float) -> None:
         """The only place where a request gets a slice."""
         for size in self.queue.sizes():
-            free = [r for r in self.slices.values() if _is_free(r) and r.slice.size == size]
+            free = [r for r in self.slices.values() if r.is_free and r.slice.size == size]
             for request in self.queue.in_order(size, now) if free else ():
                 session = request.session
                 if not session.connected or session.lease is not None:
                     continue
-                record = min(free, key=lambda one: _preference(one, session))
+                record = min(free, key=lambda one: one.preference(session))
                 free.remove(record)
                 self.queue.remove(request)
                 record.lease = session.lease = Lease(request, record)
@@ -439,10 +396,10 @@ class SchedulerState:
         lease.granted_at, lease.slice.occupant = now, session
         if session.worker is not None:
             session.worker.parked_at = None
-        self._actions.append(Reserve(session.user, lease.id, _milliseconds(limit)))
-        hold = self._hold(lease)
+        self._out.reserve(lease)
+        hold = self.policy.hold(lease)
         environment = dict(one.environment)
-        self._order(
+        self._out.order(
             session.id,
             Bind(
                 session.id,
@@ -455,7 +412,7 @@ class SchedulerState:
                 lease.request.id,
             ),
         )
-        self._tell_granted(lease)
+        self._out.granted(lease)
 
     def _end(self, lease: Lease, reason: str, ran: float, now: float) -> None:
         """The only place where a granted lease ends: settled, told, remembered."""
@@ -465,10 +422,8 @@ class SchedulerState:
         ran = min(max(0.0, ran), held) if math.isfinite(ran) else held
         session = lease.session
         lease.slice.lease = session.lease = None
-        self._actions.append(
-            Settle(session.user, lease.id, _milliseconds(ran), _milliseconds(held))
-        )
-        self._answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
+        self._out.settle(lease, ran, held)
+        self._out.answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
         self.queue.changed.add(lease.slice.slice.size)
         if session.worker is None:
             self._vacate(session)
@@ -496,7 +451,7 @@ class SchedulerState:
             return
         else:
             session.worker.stopping_at = now
-        self._order(session.id, StopWorker(session.id, cause))
+        self._out.order(session.id, StopWorker(session.id, cause))
 
     def _vacate(self, session: Session) -> None:
         for record in self.slices.values():
@@ -515,36 +470,7 @@ class SchedulerState:
                 self._stop(session, "evicted: its slice was removed", now)
             elif worker.parked_at is None:
                 worker.parked_at = now
-                self._order(session.id, Park(session.id))
-
-    # --- answers ------------------------------------------------------------------------
-
-    def _order(self, session: str, message: Bind | Park | StopWorker) -> None:
-        self._actions.append(Order(session, message))
-
-    def _tell(self, session: Session, message: Any) -> None:
-        if session.connected:
-            self._actions.append(Tell(session.id, message))
-
-    def _tell_granted(self, lease: Lease) -> None:
-        one, granted_at = lease.slice.slice, lease.granted_at or 0.0
-        waited = max(0.0, granted_at - lease.request.arrived_at)
-        request = lease.request
-        message = Granted(request.id, lease.id, one.name, request.duration, waited, one.simulated)
-        self._tell(lease.session, message)
-
-    def _tell_again(self, request: Request) -> None:
-        request.place, request.reason = 0, ""
-        self.queue.changed.add(request.size)
-
-    def _refuse(self, session: Session, request: str, code: str, reason: str) -> None:
-        self._answer(session, request, Refused(request, code, reason))
-
-    def _answer(self, session: Session, request: str, answer: LeaseEnded | Refused) -> None:
-        session.answers[request] = answer
-        if len(session.answers) > self.policy.answers_per_session:
-            session.answers.popitem(last=False)
-        self._tell(session, answer)
+                self._out.order(session.id, Park(session.id))
 
     def _tell_places(self, now: float) -> None:
         for size in sorted(self.queue.changed):
@@ -552,22 +478,9 @@ class SchedulerState:
             slices = [r for r in self.slices.values() if r.slice.size == size]
             starts = expected_starts(requests, slices, now)
             for place, (request, start) in enumerate(zip(requests, starts, strict=True), 1):
-                self._tell_place(request, place, start, explain(request, place, slices))
+                self._out.place(request, place, start, explain(request, place, slices))
         self.queue.changed.clear()
 
-    def _tell_place(self, request: Request, place: int, start: float | None, reason: str) -> None:
-        if 0 < request.place < place:
-            request.setback = self._setback
-        if request.setback:
-            reason = f"{request.setback}; {reason}"
-        if (place, reason) != (request.place, request.reason):
-            request.place, request.reason = place, reason
-            self._tell(request.session, Queued(request.id, place, start, reason))
-            if request.session.connected:
-                request.setback = ""
-
-
-_STUCK = "The notebook's previous worker was killed and does not end. Restart the kernel."
 
 _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     SessionConnected: SchedulerState._connected,
@@ -582,26 +495,3 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     SliceSetAside: SchedulerState._set_aside,
     Tick: SchedulerState._tick,
 }
-
-
-def _is_free(record: SliceRecord) -> bool:
-    return record.lease is None and not record.set_aside
-
-
-def _preference(record: SliceRecord, session: Session) -> tuple[int, float]:
-    """Lowest is best: where the session's worker is, an empty one, where one ends already,
-    then the one whose parked worker was used least recently.
-    """  # noqa: D205 - one sentence
-    occupant = record.occupant
-    if occupant is None:
-        return (1, 0.0)
-    if occupant.worker is not None and occupant.worker.stopping_at is not None:
-        return (2, 0.0)
-    if occupant is session:
-        return (0, 0.0)
-    parked_at = occupant.worker.parked_at if occupant.worker is not None else None
-    return (3, parked_at or 0.0)
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -35,6 +35,11 @@ class Queue:
         request.session.waiting -= 1
         self.changed.add(request.size)
 
+    def tell_again(self, request: Request) -> None:
+        """Has a request's place told even if it did not change."""
+        request.place, request.reason = 0, ""
+        self.changed.add(request.size)
+
     def find(self, request: str) -> Request | None:
         """Gives the waiting request of that id."""
         return self._requests.get(request)

@@ -1,0 +1,40 @@
+"""Which requests do not get into the queue, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.records import Session
+from zerokernel.messages import RequestLease
+
+STUCK = "The notebook's previous worker was killed and does not end. Restart the kernel."
+
+
+def refusal(
+    session: Session, message: RequestLease, size: str, sizes: Sequence[str], policy: Policy
+) -> tuple[str, str] | None:
+    """Gives code and reason of the refusal, None where the request may wait.
+
+    Args:
+        session: Who asks.
+        message: What was asked.
+        size: Its size, or the one that stands for "".
+        sizes: What there is, smallest first.
+        policy: The limits.
+    """
+    duration, longest = message.duration, policy.longest
+    if not (math.isfinite(duration) and 0 < duration <= longest):
+        return "BadDuration", (
+            f"A cell can ask for more than 0 s and at most {longest / 86_400:g} days; "
+            f"this one asks for {duration} s."
+        )
+    if size not in sizes:
+        there = ", ".join(repr(one) for one in sizes) or "none at all"
+        return "UnknownSize", f"There is no slice of size {size!r} here. There is: {there}."
+    if session.waiting >= policy.waiting_per_session:
+        return "RequestRefused", f"The notebook has {session.waiting} requests waiting already."
+    if session.stuck:
+        return "WorkerStartFailed", STUCK
+    return None

@@ -1,0 +1,100 @@
+"""What one `handle` decided, in order, and what notebooks were told."""
+
+from __future__ import annotations
+
+from zerokernel.broker.scheduling.actions import Action, Order, Reserve, Settle, Tell
+from zerokernel.broker.scheduling.records import Lease, Request, Session
+from zerokernel.messages import (
+    Bind,
+    Granted,
+    LeaseEnded,
+    Park,
+    Queued,
+    Refused,
+    StopWorker,
+    WorkerGone,
+)
+
+
+class Outbox:
+    """Collects actions.
+
+    Attributes:
+        setback: Why a place may have become worse by what is being handled.
+    """
+
+    def __init__(self, answers_per_session: int) -> None:
+        self._answers_per_session = answers_per_session
+        self._actions: list[Action] = []
+        self.setback = ""
+
+    def take(self) -> list[Action]:
+        """Gives what was collected, and begins anew."""
+        taken, self._actions, self.setback = self._actions, [], ""
+        return taken
+
+    def order(self, session: str, message: Bind | Park | StopWorker) -> None:
+        """For the supervisor of the session's worker."""
+        self._actions.append(Order(session, message))
+
+    def reserve(self, lease: Lease) -> None:
+        """Sets the lease's whole limit aside."""
+        amount = _milliseconds(lease.request.duration)
+        self._actions.append(Reserve(lease.session.user, lease.id, amount))
+
+    def settle(self, lease: Lease, ran: float, held: float) -> None:
+        """Replaces the reservation by the seconds that were used."""
+        user, used = lease.session.user, _milliseconds(ran)
+        self._actions.append(Settle(user, lease.id, used, _milliseconds(held)))
+
+    def gone(self, session: Session, cause: str, detail: str) -> None:
+        """Tells that the session's worker ended."""
+        self._tell(session, WorkerGone(session.id, cause, detail))
+
+    def granted(self, lease: Lease) -> None:
+        """Tells that the lease is granted, the first time or again."""
+        request, one, granted_at = lease.request, lease.slice.slice, lease.granted_at
+        waited = max(0.0, granted_at - request.arrived_at) if granted_at is not None else 0.0
+        message = Granted(request.id, lease.id, one.name, request.duration, waited, one.simulated)
+        self._tell(lease.session, message)
+
+    def refuse(self, session: Session, request: str, code: str, reason: str) -> None:
+        """Tells that a request is not granted, and remembers it."""
+        self.answer(session, request, Refused(request, code, reason))
+
+    def answer(self, session: Session, request: str, answer: LeaseEnded | Refused) -> None:
+        """Tells how a request ended, and remembers it for a repeat."""
+        session.answers[request] = answer
+        if len(session.answers) > self._answers_per_session:
+            session.answers.popitem(last=False)
+        self._tell(session, answer)
+
+    def repeat(self, session: Session, request: str) -> bool:
+        """Tells again how a request ended. False where that is not remembered."""
+        answer = session.answers.get(request)
+        if answer is not None:
+            self._tell(session, answer)
+        return answer is not None
+
+    def place(self, request: Request, place: int, starts_in: float | None, reason: str) -> None:
+        """Tells a waiting request's place, if place or reason changed."""
+        if 0 < request.place < place:
+            request.setback = self.setback
+        if request.setback:
+            reason = f"{request.setback}; {reason}"
+        if (place, reason) == (request.place, request.reason):
+            return
+        request.place, request.reason = place, reason
+        self._tell(request.session, Queued(request.id, place, starts_in, reason))
+        if request.session.connected:
+            request.setback = ""
+
+    def _tell(
+        self, session: Session, message: Queued | Granted | Refused | LeaseEnded | WorkerGone
+    ) -> None:
+        if session.connected:
+            self._actions.append(Tell(session.id, message))
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
