@@ -7,11 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from tests.leftovers import end_broker
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -23,19 +26,17 @@ SECONDS = 300
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Where the runner finds this checkout and its kernelspec, and a broker of its own."""
     shutil.copytree(ROOT / "kernelspec", tmp_path / "jupyter" / "kernels" / "zerokernel")
-    (tmp_path / "run").mkdir(mode=0o700)
-    variables = {
+    directory = Path(tempfile.mkdtemp(prefix="zk-"))  # short: it holds sockets
+    yield {
         **os.environ,
         "JUPYTER_PATH": str(tmp_path / "jupyter"),
         "PYTHONPATH": str(ROOT),
-        "ZEROKERNEL_RUNTIME_DIRECTORY": str(tmp_path / "run"),
+        "ZEROKERNEL_RUNTIME_DIRECTORY": str(directory),
         # Beside other tests, threads of so small a network only wait for each other.
         "OMP_NUM_THREADS": "1",
     }
-    yield variables
-    subprocess.run(
-        [sys.executable, "-m", "zerokernel.cli", "stop"], env=variables, check=True, timeout=60
-    )
+    end_broker(directory)
+    shutil.rmtree(directory)
 
 
 def run(notebook: Path, kernel: str, output: Path, environment: dict[str, str]):

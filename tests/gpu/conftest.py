@@ -1,15 +1,15 @@
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.kernels import Kernel
+from tests.leftovers import end_broker
 from zerokernel.broker.devices import choose_devices
 from zerokernel.broker.scheduling import Slice
-from zerokernel.client import find_broker
-from zerokernel.client.rest import shut_down
 from zerokernel.errors import ZeroKernelError
 from zerokernel.settings import load
 
@@ -34,23 +34,15 @@ def slices() -> list[Slice]:
 
 
 @pytest.fixture
-def kernel(slices: list[Slice], tmp_path: Path) -> Iterator[Kernel]:
+def kernel(slices: list[Slice]) -> Iterator[Kernel]:
     """A kernel with the extension, on a broker of its own that offers the real devices."""
     torch = pytest.importorskip("torch")
     if torch.version.cuda is None:
         pytest.skip("this build of torch has no CUDA")
-    environment = {"ZEROKERNEL_RUNTIME_DIRECTORY": str(tmp_path), "ZEROKERNEL_DEVICES": "nvidia"}
-    try:
-        with Kernel(environment) as one:
-            one.load_extension()
-            yield one
-    finally:
-        _end_broker(environment)
-
-
-def _end_broker(environment: dict[str, str]) -> None:
-    address = find_broker(load(environment))
-    if address is not None:
-        process = psutil.Process(address.pid)
-        shut_down(address)
-        process.wait(30)
+    directory = Path(tempfile.mkdtemp(prefix="zk-"))  # short: it holds sockets
+    settings = {"ZEROKERNEL_RUNTIME_DIRECTORY": str(directory), "ZEROKERNEL_DEVICES": "nvidia"}
+    with Kernel(settings) as one:
+        one.load_extension()
+        yield one
+    end_broker(directory)
+    shutil.rmtree(directory)
