@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+_LOAD = os.getloadavg()  # one, five and fifteen minutes, before the benchmark adds to it
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -116,6 +117,8 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        # What else ran: a figure taken on a busy machine says less.
+        "load_before": round(_LOAD[0], 1),
         "linux": platform.release(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "numpy", "ipykernel", "ipyparallel")},
