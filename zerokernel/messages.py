@@ -336,6 +336,8 @@ class RunCell(Message):
         absent: Captured names that could not travel: name → message for the user.
         parent: Header of the execute request under which outputs appear.
         history: The kernel's store_history; a silent cell shows no result.
+        sources: Earlier cells that the worker does not know yet, for tracebacks and
+            inspect: file name → their ``source`` and the ``number`` of their In[n].
     """
 
     request: str
@@ -346,6 +348,7 @@ class RunCell(Message):
     absent: dict[str, str]
     parent: dict[str, Any]
     history: bool = True
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -419,15 +422,16 @@ class CellFinished(Message):
     Attributes:
         status: "ok" or "error".
         error: For an error its ``ename``, ``evalue`` and ``traceback`` as Jupyter shows them.
-        result: For a shown result ``data`` and ``metadata`` of its display; {} if none.
         ran: Seconds from the cell's first line to its last.
+        display_failed: Whether showing a result raised; the error was shown as an output.
+        payload: What the cell asks of the front end, such as a pager.
     """
 
     status: str
     ran: float
     specs: tuple[Any, ...]
     error: dict[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
+    display_failed: bool = False
     payload: tuple[dict[str, Any], ...] = ()
 
 

@@ -1,15 +1,24 @@
-"""Names of a shell's namespace that are IPython's own and never cross."""
+"""Names of a shell's namespace that are the shell's own."""
 
 from __future__ import annotations
 
 import re
 
-_SHELL = "In Out get_ipython exit quit open _ __ ___ _i _ii _iii _oh _dh _ih _sh _exit_code"
-_MODULE = "name doc package loader spec builtin builtins file annotations cached session"
-_OWN = frozenset({*_SHELL.split(), *(f"__{name}__" for name in _MODULE.split())})
+_SHELL = "_oh _ih _dh _sh"
+_MODULE = "name doc package loader spec builtin builtins file cached session"
+_NEVER = frozenset({*_SHELL.split(), *(f"__{name}__" for name in _MODULE.split())})
+_HISTORY = frozenset(["In", "Out", "_", "__", "___", "_i", "_ii", "_iii"])
 _NUMBERED = re.compile(r"_i?\d+\Z")
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a name belongs to the shell and not to the user."""
-    return name in _OWN or _NUMBERED.match(name) is not None
+def stays(name: str) -> bool:
+    """Whether a name never crosses: each side has its own."""
+    return name in _NEVER
+
+
+def is_history(name: str) -> bool:
+    """Whether a name is of the notebook's history: it travels when read, and is not sent back.
+
+    The kernel itself binds ``_``, ``Out[n]`` and the like when a cell is over.
+    """
+    return name in _HISTORY or _NUMBERED.match(name) is not None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import pickle
 import types
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
 from zerokernel.crossing.buffers import byte_array, digests
-from zerokernel.crossing.hidden import is_hidden
+from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
@@ -38,10 +38,16 @@ class KernelReplica:
     The mutable state: the table of known objects, the snapshot of what they referred to when
     both sides last agreed, the digests of the buffers that the worker holds, and the objects
     that changed here but were not sent since (``_stale``).
+
+    Args:
+        namespace: The notebook's.
+        own: What the shell itself bound in it (``get_ipython``, ``exit``…), which does not
+            cross while it is still that.
     """
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any], own: Mapping[str, Any] | None = None) -> None:
         self.namespace = namespace
+        self._own = dict(own or {})
         self.forget_worker()
 
     def forget_worker(self) -> None:
@@ -56,6 +62,10 @@ class KernelReplica:
         self._functions: set[int] = set()
 
     @without_collector
+    def _stays(self, name: str) -> bool:
+        """Whether a name is the shell's own here, as the worker's shell has its own."""
+        return stays(name) or (name in self._own and self.namespace[name] is self._own[name])
+
     def prune(self) -> None:
         """After each plain cell: lets go of containers that only this table holds."""
         if not self.ledger.holding:
@@ -101,7 +111,7 @@ class KernelReplica:
     def _send(self, names: set[str], changed: set[int], header: dict[str, Any]) -> Shipment:
         self._number += 2
         header["number"] = self._number
-        present = {name for name in names if name in self.namespace and not is_hidden(name)}
+        present = {name for name in names if name in self.namespace and not self._stays(name)}
         absent: dict[str, str] = {}
         try:
             draft = self._pack(present, changed, header, absent)
@@ -129,7 +139,7 @@ class KernelReplica:
             pending = self._reach(packer, seen, changed)
             if pending:
                 self._put_changes(draft, pending)
-            wanted = {name for name in packer.wanted if not is_hidden(name)}
+            wanted = {name for name in packer.wanted if not self._stays(name)}
             todo = wanted - done - absent.keys()
             if not todo and not pending:
                 break
@@ -201,7 +211,7 @@ class KernelReplica:
         seen: set[int] = set()
         while pending := self._reach(packer, seen, changed):
             self._put_changes(draft, pending)
-        return {wanted for wanted in packer.wanted if not is_hidden(wanted)}
+        return {wanted for wanted in packer.wanted if not self._stays(wanted)}
 
     def _fits(self, item: Any) -> bool:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from zerokernel.crossing import opaque, travel
 from zerokernel.crossing.buffers import allocate, digests
-from zerokernel.crossing.hidden import is_hidden
+from zerokernel.crossing.hidden import is_history, stays
 from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
@@ -43,7 +43,7 @@ class WorkerReplica:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._namespace = namespace
-        self._own = set(namespace)
+        self._own = dict(namespace)
         self._holdings = Holdings()
         self._snapshot = Snapshot(self._digest)
         self._digests: dict[int, Any] = {}
@@ -80,9 +80,9 @@ class WorkerReplica:
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
-            if name not in names and name not in self._only and not self._is_own(name):
+            if name not in names and name not in self._only and not stays(name):
                 del self._namespace[name]
-        self._namespace.update(names)
+        self._namespace.update(self._own | names)
         self._before = dict(self._namespace)
 
     @without_collector
@@ -152,8 +152,10 @@ class WorkerReplica:
             for table in (self._digests, self._received, self._told):
                 table.pop(token, None)
 
-    def _is_own(self, name: str) -> bool:
-        return name in self._own or is_hidden(name)
+    def _is_own(self, name: str, value: Any) -> bool:
+        if stays(name) or is_history(name):
+            return True
+        return name in self._own and self._own[name] is value
 
     # -- out ---------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class WorkerReplica:
         now = {
             name: value
             for name, value in self._namespace.items()
-            if not self._is_own(name) and name not in skip
+            if not self._is_own(name, value) and name not in skip
         }
         bound = {
             name: value
@@ -176,8 +178,8 @@ class WorkerReplica:
         }
         deleted = [
             name
-            for name in self._before
-            if name not in now and not self._is_own(name) and name not in skip
+            for name, value in self._before.items()
+            if name not in now and not self._is_own(name, value) and name not in skip
         ]
         changed = self._changed()
         self._number += 2
@@ -286,7 +288,7 @@ class WorkerReplica:
 
     def _path_to(self, item: Any) -> str:
         for name, value in self._namespace.items():
-            if not self._is_own(name):
+            if not self._is_own(name, value):
                 path = travel.path_to(name, value, item)
                 if path is not None:
                     return path

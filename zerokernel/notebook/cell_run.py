@@ -235,6 +235,7 @@ class CellRun:
                 absent=dict(shipment.absent),
                 parent=cell.parent,
                 history=cell.history,
+                sources=link.new_sources(self._session.cell_sources()),
             ),
             self._session.surroundings(),
         )
@@ -317,6 +318,8 @@ class CellRun:
         self._session.apply_surroundings(staged.extra.get("ambient"))
         self._relay.finish(staged.extra.get("result"))
         self._session.forward_payload(finished.payload)
+        if finished.display_failed:
+            self._session.mark_display_failed()
         if finished.status == "ok":
             return committed, None
         return committed, failure.of_cell(

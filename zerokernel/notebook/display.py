@@ -56,7 +56,8 @@ def check_syntax(shell: Any, body: str) -> None:
     try:
         cell = shell.transform_cell(body)
         # The count is already the next cell's; the name is the one a plain cell would have.
-        name = shell.compile.cache(cell, shell.execution_count - 1, raw_code=body)
+        raw = body.removesuffix("\n")  # which IPython added: a plain cell is named without it
+        name = shell.compile.cache(cell, shell.execution_count - 1, raw_code=raw)
         shell.compile.ast_parse(cell, filename=name)
     except (SyntaxError, ValueError, OverflowError, MemoryError) as error:
         lines = shell.SyntaxTB.structured_traceback(type(error), error, [])

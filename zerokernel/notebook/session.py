@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import linecache
 import os
 import sys
 import threading
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
     from zerokernel.notebook.worker_link import WorkerLink
+
+_SHELLS_NAMES = ("get_ipython", "exit", "quit", "open")
 
 WHOLE_NAMESPACE_NAMES = 10_000
 """A cell that may look at any name (`globals()`, `%who`) is sent so many at the most."""
@@ -173,7 +176,9 @@ class Session:
         if self._replica is None:
             from zerokernel.crossing import KernelReplica
 
-            self._replica = KernelReplica(self.shell.user_ns)
+            hidden = self.shell.user_ns_hidden
+            own = {name: hidden[name] for name in _SHELLS_NAMES if name in hidden}
+            self._replica = KernelReplica(self.shell.user_ns, own)
         return self._replica
 
     def ensure_link(self) -> WorkerLink:
@@ -201,6 +206,19 @@ class Session:
         from zerokernel.crossing import ambient
 
         return ambient.capture_ambient()
+
+    def cell_sources(self) -> dict[str, dict[str, Any]]:
+        """Source and number of each cell that was compiled here, by its file name."""
+        numbers = self.shell.compile._filename_map
+        return {
+            file: {"source": "".join(linecache.cache[file][2]), "number": number}
+            for file, number in numbers.items()
+            if file in linecache.cache and len(linecache.cache[file]) == 4
+        }
+
+    def mark_display_failed(self) -> None:
+        """Has the shell report the cell as failed: showing its result raised in the worker."""
+        self.shell._last_traceback_during_displayhook = True
 
     def apply_surroundings(self, changed: dict[str, Any] | None) -> None:
         """Writes what the cell changed of that state."""
@@ -252,11 +270,11 @@ class Session:
         from zerokernel.notebook.cell_run import Cell
 
         shell = self.shell
+        body = body.removesuffix("\n")  # which IPython added: a plain cell is named without it
         found = captures(body, shell.user_ns, shell.transform_cell)
         wanted = found.names
         if found.whole_namespace:
             wanted = tuple(itertools.islice(shell.user_ns, WHOLE_NAMESPACE_NAMES))
-        names = tuple(name for name in wanted if not self._is_the_shells(name))
         kernel = getattr(shell, "kernel", None)
         running = shell.displayhook.exec_result
         history = running is None or bool(running.info.store_history)
@@ -265,17 +283,12 @@ class Session:
         return Cell(
             source=body,
             file=shell.compile.cache(shell.transform_cell(body), number, body),
-            names=names,
+            names=wanted,
             closed=found.closed,
             execution_count=number,
             history=history,
             parent=kernel.get_parent() if kernel is not None else {},
         )
-
-    def _is_the_shells(self, name: str) -> bool:
-        """Whether a name is IPython's own furniture, which the worker has itself."""
-        hidden = self.shell.user_ns_hidden
-        return name in hidden and hidden[name] is self.shell.user_ns.get(name)
 
 
 def _notebook_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import pickle
 import sys
@@ -101,6 +102,7 @@ class TaskRunner:
     def _run(self, cell: RunCell, bind: Bind, surroundings: bytes) -> None:
         binding = _timed(lambda: bind_slice(bind))
         before = pickle.loads(surroundings)
+        self._know_sources(cell.sources)
         loading = _timed(lambda: self._load(cell, before))
         self._control.send(TaskStarted(bind.session, bind.lease))
         self._channel.send(CellStarted(binding, loading))
@@ -109,6 +111,13 @@ class TaskRunner:
         ran = time.monotonic() - begun
         self._finish(cell, result, ran)
         self._control.send(TaskEnded(bind.session, bind.lease, ran))
+
+    def _know_sources(self, sources: dict[str, dict[str, Any]]) -> None:
+        """Lets tracebacks and inspect find the notebook's earlier cells."""
+        for file, cell in sources.items():
+            lines = cell["source"].splitlines(keepends=True)
+            linecache.cache[file] = (len(cell["source"]), None, lines, file)
+            self._shell.compile._filename_map[file] = cell["number"]
 
     def _load(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
         ambient.apply(ambient.diff(ambient.capture_ambient(), surroundings))
@@ -145,11 +154,13 @@ class TaskRunner:
             "result": result.result,
             "error": error,
         }
-        shipment = self._replica.returns(extra, hidden=self._shell.user_ns_hidden)
+        shipment = self._replica.returns(extra)
+        display_failed = bool(self._shell._last_traceback_during_displayhook)
         shown = self._take_error() if error is not None else {}
         self._send_error()
         finished = CellFinished(
             status="ok" if result.success else "error",
+            display_failed=display_failed,
             ran=ran,
             specs=shipment.specs,
             error=shown,
@@ -158,7 +169,14 @@ class TaskRunner:
         self._shell.payload_manager.clear_payload()
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
         self._replica.returned()
-        self._shell.displayhook.flush()  # Out[n] is the kernel's; a second one would keep memory
+        self._forget_results()
+
+    def _forget_results(self) -> None:
+        """Out[n] is the kernel's: a second one here would keep memory alive."""
+        hook = self._shell.displayhook
+        self._shell.user_ns["_oh"].clear()
+        hook._, hook.__, hook.___ = "", "", ""
+        hook.exec_result = None
 
     # --- what the cell asks of the kernel -----------------------------------------------
 
