@@ -334,6 +334,19 @@ def test_a_parked_worker_ends_when_it_is_idle_for_long() -> None:
     assert told(scene.stops_ended("a", "idle")) == [WorkerGone("a", "idle", "")]
 
 
+def test_a_tick_does_all_that_is_due() -> None:
+    """A grace and a kill that end at the same moment are both over after one tick."""
+    scene = Scene(kernel_grace_seconds=10.0, stop_seconds=10.0)
+    scene.opens("a")
+    scene.runs("a", "r1")
+    scene.says("a", EndWorker("a"))
+    scene.does(SessionLost("a"))
+    scene.ticks(10.0)
+    assert scene.state.next_deadline() is None
+    scene.stops_ended("a")
+    assert not scene.state.sessions
+
+
 def test_a_dead_worker_ends_its_lease_and_its_run_is_charged() -> None:
     """The notebook hears how the lease ended and why the worker is gone."""
     scene = Scene()

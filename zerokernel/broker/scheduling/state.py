@@ -331,7 +331,7 @@ class SchedulerState:
                 cause = "deadline" if record.lease.release_at is None else "cancelled"
                 self._cut_short(record.lease, cause, now)
         for session in list(self.sessions.values()):
-            if now >= self.policy.session_due(session):
+            while now >= self.policy.session_due(session):
                 self._session_is_due(session, now)
 
     def _session_is_due(self, session: Session, now: float) -> None:
