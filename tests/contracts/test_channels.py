@@ -129,7 +129,6 @@ def test_buffer_may_change_after_send(pair: Pair) -> None:
 
 def test_sender_that_waits_keeps_what_arrives(pair: Pair) -> None:
     """Both sides send large buffers at once; neither hangs and nothing is lost."""
-    ours, theirs = pair
     data = os.urandom(1 << 20)
     threads = [send_in_thread(c, Stage(()), [memoryview(data)] * 2) for c in pair]
     received = [channel.receive(10) for channel in pair]
@@ -215,7 +214,7 @@ def test_outputs_with_odd_content(pair: Pair) -> None:
     assert theirs.receive(5).message == message
 
 
-@pytest.mark.parametrize("kind", ("unix", "tcp"))
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_wrong_secret_is_refused(kind: str, tmp_path: object) -> None:
     """A caller with another secret gets no channel, and the listener serves the next."""
     listener = listen(address(kind, tmp_path), b"secret")

@@ -225,6 +225,8 @@ class CellRun:
         self._withheld = None
         self._sent_bytes += link.stage(shipment)
         cell = self._cell
+        sources = self._session.cell_sources(link.known_files)
+        link.known_files |= sources.keys()
         link.run(
             RunCell(
                 request=self._request,
@@ -235,7 +237,7 @@ class CellRun:
                 absent=dict(shipment.absent),
                 parent=cell.parent,
                 history=cell.history,
-                sources=link.new_sources(self._session.cell_sources()),
+                sources=sources,
             ),
             self._session.surroundings(),
         )

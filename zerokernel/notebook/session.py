@@ -207,13 +207,16 @@ class Session:
 
         return ambient.capture_ambient()
 
-    def cell_sources(self) -> dict[str, dict[str, Any]]:
-        """Source and number of each cell that was compiled here, by its file name."""
-        numbers = self.shell.compile._filename_map
+    def cell_sources(self, known: set[str]) -> dict[str, dict[str, Any]]:
+        """Source and number of the cells that were compiled here, by file name.
+
+        Args:
+            known: Files to leave out.
+        """
+        numbers: dict[str, int] = self.shell.compile._filename_map
         return {
-            file: {"source": "".join(linecache.cache[file][2]), "number": number}
-            for file, number in numbers.items()
-            if file in linecache.cache and len(linecache.cache[file]) == 4
+            file: {"source": "".join(linecache.getlines(file)), "number": numbers[file]}
+            for file in numbers.keys() - known
         }
 
     def mark_display_failed(self) -> None:

@@ -27,13 +27,14 @@ class WorkerLink:
 
     Attributes:
         fresh: Nothing was staged yet on this worker.
+        known_files: Cells whose source the worker has.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
-        self._known_files: set[str] = set()
+        self.known_files: set[str] = set()
 
     @staticmethod
     def open(opened: SessionOpened, settings: Settings) -> WorkerLink:
@@ -72,12 +73,6 @@ class WorkerLink:
     def run(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
         """Has the worker run the cell on what was staged."""
         self._channel.send(cell, [pickle.dumps(surroundings)])
-
-    def new_sources(self, sources: dict[str, Any]) -> dict[str, Any]:
-        """Those of the notebook's cells that the worker does not know yet."""
-        new = {file: sources[file] for file in sources.keys() - self._known_files}
-        self._known_files |= new.keys()
-        return new
 
     def answer_fetch(self, name: str, replica: KernelReplica) -> int:
         """Answers a name that the cell reads and that was not captured.

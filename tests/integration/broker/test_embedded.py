@@ -156,7 +156,7 @@ def test_a_broken_address_file_is_replaced(settings: Settings, content: str) -> 
     assert fetch_status(ensure_broker(settings))["slices"]
 
 
-@pytest.mark.parametrize("pid", [0, 1, os.getpid(), 2**22 + 5])
+@pytest.mark.parametrize("pid", [0, 1, pytest.param(os.getpid(), id="our own"), 2**22 + 5])
 def test_a_stale_address_file_is_replaced(settings: Settings, pid: int) -> None:
     """A process id that is gone, or by now somebody else's."""
     settings.runtime_directory.mkdir(mode=0o700)
