@@ -119,7 +119,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         # What else ran: a figure taken on a busy machine says less.
         "load_before": round(_LOAD[0], 1),
-        "linux": platform.release(),
+        "linux": platform.release().partition("-")[0],
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "numpy", "ipykernel", "ipyparallel")},
     }

@@ -10,12 +10,25 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmarks' folder in front of the search path, as for a script of it."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "report", raising=False)
+    for name in ("report", "publish"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.fixture
+def report(scripts: None) -> ModuleType:
     import report
 
     return report
+
+
+@pytest.fixture
+def publish(scripts: None) -> ModuleType:
+    import publish
+
+    return publish
 
 
 @pytest.mark.parametrize(
@@ -91,3 +104,33 @@ def test_the_results_name_no_host_and_no_path(report, tmp_path):
     assert document["machine"]["cores"] >= 1
     assert platform.node() not in document["machine"].values()
     assert str(ROOT) not in text
+
+
+def test_the_page_shows_the_results_that_are_kept(publish):
+    """docs/benchmarks.md is what the newest JSON files say, not written by hand."""
+    page = publish.PAGE.read_text(encoding="utf-8")
+    assert publish.published(page, publish.RESULTS) == page
+
+
+def test_the_newest_result_of_each_kind_is_shown(report, publish, tmp_path):
+    """An older result gives way to a newer one of the same kind, not to one of another kind."""
+    for date, kind, what in (
+        ("2026-01-02", "cpu", "newer"),
+        ("2026-01-01", "cpu", "older"),
+        ("2026-01-01", "gpu", "device"),
+    ):
+        rows = report.plain([report.Row(what, 1.0)])
+        written = report.write("name", kind, {"slices": ["one"], "rows": rows}, tmp_path)
+        written.rename(tmp_path / f"name-{date}-{kind}.json")
+    page = publish.published("a\n<!-- name -->\nx\n<!-- /name -->\nb", tmp_path)
+    assert page.startswith("a\n<!-- name -->\n")
+    assert page.endswith("\n<!-- /name -->\nb")
+    assert "| newer |" in page
+    assert "| device |" in page
+    assert "older" not in page
+
+
+def test_a_benchmark_that_has_not_run_claims_nothing(publish, tmp_path):
+    """Without a result the page says that there is none."""
+    page = publish.published("<!-- name -->\n<!-- /name -->", tmp_path)
+    assert page == "<!-- name -->\nIt has not run yet.\n<!-- /name -->"
