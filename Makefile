@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What an installation depends on. A changed source file needs none: it is editable.
 INSTALLED_FROM := pyproject.toml constraints.txt $(wildcard kernelspec/*)
-PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --durations 10
 
 # Jupyter refuses to serve as root, who is the only user in many containers, unless told to.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
