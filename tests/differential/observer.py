@@ -15,6 +15,7 @@ import functools
 import gc
 import hashlib
 import inspect
+import io
 import os
 import random
 import re
@@ -221,14 +222,15 @@ class Report:
     def _instance(self, value: Any, path: str) -> Any:
         kind = type(value)
         node = {"type": self.ref(kind, f"type({path})")}
-        if kind.__name__ == "DummyArray":  # NumPy's base of strided tricks; it holds an address
-            return {**node, "base": self.ref(value.base, f"{path}.base")}
         if isinstance(value, BaseException):
             node["args"] = self.ref(value.args, f"{path}.args")
             for name in ("__cause__", "__context__", "__suppress_context__"):
                 node[name] = self.ref(getattr(value, name), f"{path}.{name}")
         if kind.__module__ == "__main__" or isinstance(value, BaseException):
             return {**node, "attributes": self._attributes(value, path)}
+        if isinstance(value, (io.BytesIO, io.StringIO)) and not value.closed:
+            content = [self.ref(value.getvalue(), f"{path}.getvalue()"), value.tell()]
+            return {**node, "stream": content, "attributes": self._attributes(value, path)}
         reduced = reduce(value)
         if reduced is not None:
             return {
@@ -256,6 +258,8 @@ class Report:
         numpy = sys.modules.get("numpy")
         if numpy is None or not isinstance(value, numpy.ndarray):
             return None
+        if not value.nbytes:  # no memory, so nothing to share or to stride over
+            return {"empty": [repr(value.dtype), *value.shape], "type": type(value).__name__}
         pointer = value.__array_interface__["data"][0]
         plain = numpy.ndarray.view(value, numpy.ndarray)
         node = {
@@ -264,8 +268,8 @@ class Report:
             "shape": list(value.shape),
             "strides": list(value.strides),
             "flags": str(value.flags),
-            "memory": self.address(pointer) if value.nbytes else None,
-            "base": self.ref(value.base, f"{path}.base"),
+            "memory": self.address(pointer),
+            "base": self.ref(base_of(value), f"{path}.base"),
             "dict": self._attributes(value, path),
         }
         if value.dtype.hasobject:
@@ -326,6 +330,12 @@ class Report:
 
 
 # --- small pieces ------------------------------------------------------------------------
+
+
+def base_of(array: Any) -> Any:
+    """The object that owns an array's memory, past what NumPy's strided tricks put between."""
+    base = array.base
+    return base.base if type(base).__name__ == "DummyArray" else base
 
 
 def digest(data: Any) -> str:
