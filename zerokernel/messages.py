@@ -186,11 +186,13 @@ class WorkerGone(Message):
     Attributes:
         cause: "killed", "out of memory", "deadline", "evicted", "restart", "exited".
         detail: For the user.
+        process: Which worker, 0 where none was forked: the session may have the next one.
     """
 
     session: str
     cause: str
     detail: str = ""
+    process: int = 0
 
 
 # --- broker ↔ supervisor (channel) ------------------------------------------------------
@@ -293,6 +295,7 @@ class WorkerEnded(Message):
         lease: The lease under which it ran, "" if it was parked or not yet bound.
         cause: As in WorkerGone.
         ran: Seconds that its task had run under that lease.
+        process: Which worker, 0 where none was forked.
     """
 
     session: str
@@ -300,6 +303,7 @@ class WorkerEnded(Message):
     cause: str
     detail: str
     ran: float
+    process: int = 0
 
 
 # --- notebook ↔ worker (channel) --------------------------------------------------------
@@ -420,7 +424,7 @@ class CellFinished(Message):
     """The cell is over: buffer 0 is the payload of what comes back, the rest as ``specs`` say.
 
     Attributes:
-        status: "ok" or "error".
+        status: "ok", "error", or "stuck": what the cell did could not be packed.
         error: For an error its ``ename``, ``evalue`` and ``traceback`` as Jupyter shows them.
         ran: Seconds from the cell's first line to its last.
         display_failed: Whether showing a result raised; the error was shown as an output.

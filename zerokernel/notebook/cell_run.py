@@ -197,6 +197,11 @@ class CellRun:
             self._send(self._session.ensure_link(), self._withheld)
 
     def _on_worker_gone(self, gone: WorkerGone) -> None:
+        if self._lost_at is not None and self._gone is None:
+            self._gone = gone  # explains the channel that closed before
+            return
+        if not self._session.is_our_worker(gone):
+            return  # an earlier worker's end, told late
         if self._granted is None:  # evicted while we wait: a new worker gets everything
             self._session.drop_worker()
             self._prepare(self._session.ensure_link())
@@ -305,6 +310,9 @@ class CellRun:
     def _commit(self) -> tuple[Committed, BaseException | None]:
         assert self._finished is not None
         finished, payload, owners = self._finished
+        if finished.status == "stuck":
+            self._session.drop_worker()
+            raise CommitFailed(f"{CommitFailed()} {finished.error.get('evalue', '')}")
         try:
             staged = self._session.replica.stage(payload, owners)
             committed = staged.commit()

@@ -17,12 +17,13 @@ from zerokernel.settings import Settings, as_environment
 if TYPE_CHECKING:
     from zerokernel.client import BrokerClient
     from zerokernel.crossing import KernelReplica
-    from zerokernel.messages import OpenSession, SessionOpened
+    from zerokernel.messages import OpenSession, SessionOpened, WorkerGone
     from zerokernel.notebook.cell_run import Cell, CellRun
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
     from zerokernel.notebook.worker_link import WorkerLink
 
+_NOTHING = object()
 _SHELLS_NAMES = ("get_ipython", "exit", "quit", "open")
 
 WHOLE_NAMESPACE_NAMES = 10_000
@@ -183,15 +184,19 @@ class Session:
 
     def ensure_link(self) -> WorkerLink:
         """The channel to the session's worker; has one forked where there is none."""
-        from zerokernel.errors import WorkerStartFailed
+        from zerokernel.errors import ChannelClosed, WorkerStartFailed
         from zerokernel.notebook.worker_link import WorkerLink
 
         if self.link is None:
             try:
                 self.link = WorkerLink.open(self.connect(), self.settings)
-            except OSError as error:
+            except (OSError, ChannelClosed) as error:
                 raise WorkerStartFailed(f"The worker could not be started: {error}.") from error
         return self.link
+
+    def is_our_worker(self, gone: WorkerGone) -> bool:
+        """Whether the worker that ended is the one that this session has now."""
+        return self.link is not None and gone.process in (0, self.link.process)
 
     def drop_worker(self) -> None:
         """Forgets the worker; what is sent next is sent whole."""
@@ -263,7 +268,7 @@ class Session:
             self._disconnect()
             self.connect()
             return
-        if any(isinstance(event, WorkerGone) for event in events):
+        if any(isinstance(event, WorkerGone) and self.is_our_worker(event) for event in events):
             self.drop_worker()
         if self.link is not None and not self.link.is_alive():
             self.drop_worker()
@@ -277,7 +282,9 @@ class Session:
         found = captures(body, shell.user_ns, shell.transform_cell)
         wanted = found.names
         if found.whole_namespace:
-            wanted = tuple(itertools.islice(shell.user_ns, WHOLE_NAMESPACE_NAMES))
+            hidden = shell.user_ns_hidden
+            all_names = (n for n, v in shell.user_ns.items() if hidden.get(n, _NOTHING) is not v)
+            wanted = (*wanted, *itertools.islice(all_names, WHOLE_NAMESPACE_NAMES))
         kernel = getattr(shell, "kernel", None)
         running = shell.displayhook.exec_result
         history = running is None or bool(running.info.store_history)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zerokernel.crossing import KernelReplica, Shipment, allocate
-from zerokernel.errors import ChannelClosed, ZeroKernelError
+from zerokernel.errors import ChannelClosed, MalformedMessage, ZeroKernelError
 from zerokernel.messages import (
     CellFinished,
     FetchedName,
@@ -17,6 +17,7 @@ from zerokernel.messages import (
     RunCell,
     SessionOpened,
     Stage,
+    WorkerReady,
 )
 from zerokernel.settings import Settings
 from zerokernel.wire import Channel, Received, connect
@@ -26,12 +27,14 @@ class WorkerLink:
     """Carries shipments to the worker and what comes back.
 
     Attributes:
+        process: The worker's process id.
         fresh: Nothing was staged yet on this worker.
         known_files: Cells whose source the worker has.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, process: int) -> None:
         self._channel = channel
+        self.process = process
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
         self.known_files: set[str] = set()
@@ -41,7 +44,7 @@ class WorkerLink:
         """Connects to the supervisor, which forks a worker at the other end.
 
         Raises:
-            OSError, ZeroKernelError: The supervisor does not answer.
+            OSError, ZeroKernelError: The supervisor does not answer or cannot fork.
         """
         channel = connect(
             opened.address,
@@ -50,7 +53,16 @@ class WorkerLink:
             timeout=settings.worker_start_seconds,
             read_memory=not settings.emulate_ptrace_denied,
         )
-        return WorkerLink(channel)
+        try:
+            # Both ends know by then whether they can read each other's memory.
+            ready = channel.receive(settings.worker_start_seconds).message
+        except BaseException:
+            channel.close()
+            raise
+        if not isinstance(ready, WorkerReady):
+            channel.close()
+            raise MalformedMessage("The worker's first message is not WorkerReady.")
+        return WorkerLink(channel, ready.process)
 
     def fileno(self) -> int:
         """Descriptor to select on."""

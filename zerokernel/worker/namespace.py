@@ -29,10 +29,19 @@ class FetchingBuiltins(dict[str, Any]):
         Raises:
             CannotTravel: The notebook has the name, but its object cannot travel.
         """
-        __tracebackhide__ = True  # the cell's own line is what the user looks for
         if (reason := self._absent.get(name)) is not None:
             raise CannotTravel(reason)
         return self._fetch(name)
+
+
+def hide_frames(error: BaseException | None) -> None:
+    """Cuts a traceback off where it enters this module: the cell's own line matters."""
+    step = error.__traceback__ if error is not None else None
+    while step is not None:
+        after = step.tb_next
+        if after is not None and after.tb_frame.f_code.co_filename == __file__:
+            step.tb_next = after = None
+        step = after
 
 
 def install(namespace: dict[str, Any], fetch: Fetch, closed: bool, absent: dict[str, str]) -> None:

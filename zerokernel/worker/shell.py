@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Instance, Type
 from traitlets.config import Config
 
+from zerokernel.worker import namespace
 from zerokernel.worker.output import PublishingSession
 
 AskInput = Callable[[str, bool], str]
@@ -36,6 +37,11 @@ class WorkerShell(ZMQInteractiveShell):
 
     def init_environment(self) -> None:
         """Leaves the environment as the kernel sends it."""
+
+    def showtraceback(self, *arguments: Any, **options: Any) -> None:
+        """Shows the cell's lines up to a name that could not be fetched, not our own."""
+        namespace.hide_frames(sys.exc_info()[1])
+        super().showtraceback(*arguments, **options)
 
     def enable_gui(self, gui: Any = None) -> None:
         """Ignores event loops of toolkits: there is no screen and no loop in a worker."""

@@ -341,7 +341,8 @@ class Supervisor:
             cause, detail = worker.cause, ""
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == KERNEL_LOST_STATUS:
             cause, detail = "kernel lost", ""
-        self._tell(WorkerEnded(worker.session, worker.lease, cause, detail, worker.ran(now)))
+        ran = worker.ran(now)
+        self._tell(WorkerEnded(worker.session, worker.lease, cause, detail, ran, worker.process))
 
     def _kill_orphans(self) -> None:
         """Kills children that are no worker: they came here when a worker died."""

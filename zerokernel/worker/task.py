@@ -154,7 +154,11 @@ class TaskRunner:
             "result": result.result,
             "error": error,
         }
-        shipment = self._replica.returns(extra)
+        try:
+            shipment = self._replica.returns(extra)
+        except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
+            self._give_up(failure, ran)
+            return
         display_failed = bool(self._shell._last_traceback_during_displayhook)
         shown = self._take_error() if error is not None else {}
         self._send_error()
@@ -170,6 +174,11 @@ class TaskRunner:
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
         self._replica.returned()
         self._forget_results()
+
+    def _give_up(self, failure: Exception, ran: float) -> None:
+        """Tells the kernel that nothing of this cell can come home, and why."""
+        text = f"({type(failure).__name__}: {failure})"
+        self._channel.send(CellFinished("stuck", ran, (), {"evalue": text}), [b""])
 
     def _forget_results(self) -> None:
         """Out[n] is the kernel's: a second one here would keep memory alive."""

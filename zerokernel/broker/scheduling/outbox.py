@@ -12,6 +12,7 @@ from zerokernel.messages import (
     Queued,
     Refused,
     StopWorker,
+    WorkerEnded,
     WorkerGone,
 )
 
@@ -47,9 +48,9 @@ class Outbox:
         user, used = lease.session.user, _milliseconds(ran)
         self._actions.append(Settle(user, lease.id, used, _milliseconds(held)))
 
-    def gone(self, session: Session, cause: str, detail: str) -> None:
+    def gone(self, session: Session, ended: WorkerEnded) -> None:
         """Tells that the session's worker ended."""
-        self._tell(session, WorkerGone(session.id, cause, detail))
+        self._tell(session, WorkerGone(session.id, ended.cause, ended.detail, ended.process))
 
     def granted(self, lease: Lease) -> None:
         """Tells that the lease is granted, the first time or again."""

@@ -269,7 +269,7 @@ class SchedulerState:
         if session.lease is None or session.lease.granted_at is None:
             self._vacate(session)
         if known is not None or lease is not None:
-            self._out.gone(session, event.cause, event.detail)
+            self._out.gone(session, event)
         if session.closed and session.worker is not None:
             self._stop(session, "kernel lost", now)
         self._forget_if_over(session)
