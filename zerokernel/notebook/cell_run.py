@@ -5,10 +5,9 @@ from __future__ import annotations
 import select
 import time
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zerokernel.crossing import Committed, Shipment
+from zerokernel.crossing import Committed, Shipment, ambient
 from zerokernel.errors import (
     BrokerLost,
     ChannelClosed,
@@ -37,6 +36,8 @@ from zerokernel.messages import (
     WorkerGone,
 )
 from zerokernel.notebook import failure
+from zerokernel.notebook.cell import Cell, sources
+from zerokernel.notebook.connection import Connection
 from zerokernel.notebook.interrupts import InterruptCount
 from zerokernel.notebook.options import CellOptions
 from zerokernel.notebook.outputs import OutputRelay
@@ -46,7 +47,6 @@ from zerokernel.notebook.status import StatusLine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zerokernel.notebook.session import Session
     from zerokernel.notebook.worker_link import WorkerLink
 
 TICK_SECONDS = 0.5
@@ -59,31 +59,24 @@ CAUSE_SECONDS = 2.0
 """A worker that is gone is explained by the broker within this time, or not at all."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is to run: ``source`` with its ``names`` captured and ``file`` for tracebacks."""
-
-    source: str
-    file: str
-    names: tuple[str, ...]
-    closed: bool
-    execution_count: int
-    history: bool
-    parent: dict[str, Any]
-
-
 class CellRun:
     """Runs one cell. Nothing in the notebook changes before the commit at its end."""
 
     def __init__(
-        self, session: Session, cell: Cell, options: CellOptions, status: StatusLine
+        self,
+        shell: Any,
+        connection: Connection,
+        cell: Cell,
+        options: CellOptions,
+        status: StatusLine,
     ) -> None:
-        self._session = session
-        self._client = session.client
+        self._shell = shell
+        self._connection = connection
+        self._client = connection.client
         self._cell = cell
         self._options = options
         self._status = status
-        self._relay = OutputRelay(session.shell)
+        self._relay = OutputRelay(shell)
         self._request = uuid.uuid4().hex
         self._interrupts = InterruptCount()
         # The run's state; changed by the handlers below, on the main thread only.
@@ -115,7 +108,7 @@ class CellRun:
             self._client.send(
                 RequestLease(self._request, self._options.size, self._options.duration)
             )
-            self._prepare(self._session.ensure_link())
+            self._prepare(self._connection.ensure_link())
             with self._interrupts.counting():
                 while self._finished is None or self._granted is None:
                     self._serve(self._wait())
@@ -133,7 +126,7 @@ class CellRun:
 
     def _wait(self) -> list[int]:
         """Waits for broker, worker, stop button or the next tick; returns who is ready."""
-        link = self._session.link
+        link = self._connection.link
         if link is not None and link.pending:
             return [link.fileno()]
         seconds = min(TICK_SECONDS, due) if (due := self._status.due) is not None else TICK_SECONDS
@@ -148,7 +141,7 @@ class CellRun:
             self._on_interrupt(self._interrupts.take())
         for message in self._client.events():
             self._on_broker(message)
-        link = self._session.link
+        link = self._connection.link
         if link is not None and (link.pending or link.fileno() in ready):
             self._receive(link)
         self._check_lost()
@@ -194,17 +187,17 @@ class CellRun:
         self._granted = granted
         self._status.starting(granted.slice)
         if self._withheld is not None:
-            self._send(self._session.ensure_link(), self._withheld)
+            self._send(self._connection.ensure_link(), self._withheld)
 
     def _on_worker_gone(self, gone: WorkerGone) -> None:
         if self._lost_at is not None and self._gone is None:
             self._gone = gone  # explains the channel that closed before
             return
-        if not self._session.is_our_worker(gone):
+        if not self._connection.is_our_worker(gone):
             return  # an earlier worker's end, told late
         if self._granted is None:  # evicted while we wait: a new worker gets everything
-            self._session.drop_worker()
-            self._prepare(self._session.ensure_link())
+            self._connection.drop_worker()
+            self._prepare(self._connection.ensure_link())
             return
         self._gone = gone
         self._lose_worker()
@@ -221,7 +214,7 @@ class CellRun:
         A parked worker reads nothing until it thaws: what its socket might not hold is
         withheld until the grant.
         """
-        shipment = self._session.replica.ship(self._cell.names)
+        shipment = self._connection.replica.ship(self._cell.names)
         self._withheld = shipment
         if link.fresh or shipment.byte_count <= SOCKET_BYTES:
             self._send(link, shipment)
@@ -230,8 +223,8 @@ class CellRun:
         self._withheld = None
         self._sent_bytes += link.stage(shipment)
         cell = self._cell
-        sources = self._session.cell_sources(link.known_files)
-        link.known_files |= sources.keys()
+        unknown = sources(self._shell, link.known_files)
+        link.known_files |= unknown.keys()
         link.run(
             RunCell(
                 request=self._request,
@@ -242,9 +235,9 @@ class CellRun:
                 absent=dict(shipment.absent),
                 parent=cell.parent,
                 history=cell.history,
-                sources=sources,
+                sources=unknown,
             ),
-            self._session.surroundings(),
+            ambient.capture_ambient(),
         )
 
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
@@ -255,20 +248,20 @@ class CellRun:
             if message.type == "clear_output":
                 self._status.cleared()
         elif isinstance(message, FetchName):
-            self._sent_bytes += link.answer_fetch(message.name, self._session.replica)
+            self._sent_bytes += link.answer_fetch(message.name, self._connection.replica)
         elif isinstance(message, InputRequest):
             link.send(self._ask(message))
 
     def _ask(self, request: InputRequest) -> InputReply:
         try:
-            return InputReply(self._session.ask_input(request.prompt, request.password))
+            return InputReply(self._relay.ask(request.prompt, request.password))
         except KeyboardInterrupt:
             return InputReply("", interrupted=True)
 
     def _lose_worker(self) -> None:
         if self._lost_at is None:
             self._lost_at = time.monotonic()
-        self._session.drop_worker()
+        self._connection.drop_worker()
 
     def _check_lost(self) -> None:
         """Raises once the end of the worker is explained, or nobody explains it."""
@@ -279,18 +272,18 @@ class CellRun:
         if self._lost_at is None:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
-            raise failure.of_worker(self._gone or WorkerGone(self._session.id, self._lease_end))
+            raise failure.of_worker(self._gone or WorkerGone(self._connection.id, self._lease_end))
 
     # --- the stop button ----------------------------------------------------------------
 
     def _on_interrupt(self, count: int) -> None:
         """Before the cell runs an interrupt withdraws it; then the cell gets the first one."""
         self._interrupted += count
-        link = self._session.link
+        link = self._connection.link
         if self._started_at is None or link is None:
             raise KeyboardInterrupt("stopped before the cell began; nothing was changed")
         if self._interrupted > 1:
-            self._client.send(EndWorker(self._session.id))
+            self._client.send(EndWorker(self._connection.id))
             raise KeyboardInterrupt("stopped twice: the worker was ended and nothing was changed")
         link.send(Interrupt())
 
@@ -301,9 +294,9 @@ class CellRun:
                 self._client.send(CancelRequest(self._request))
             elif self._finished is None:
                 self._client.send(ReleaseLease(self._granted.lease))
-                self._session.drop_worker()
+                self._connection.drop_worker()
         except BrokerLost:
-            self._session.drop_worker()
+            self._connection.drop_worker()
 
     # --- the way home -------------------------------------------------------------------
 
@@ -311,13 +304,13 @@ class CellRun:
         assert self._finished is not None
         finished, payload, owners = self._finished
         if finished.status == "stuck":
-            self._session.drop_worker()
+            self._connection.drop_worker()
             raise CommitFailed(f"{CommitFailed()} {finished.error.get('evalue', '')}")
         try:
-            staged = self._session.replica.stage(payload, owners)
+            staged = self._connection.replica.stage(payload, owners)
             committed = staged.commit()
         except Exception as error:
-            self._session.drop_worker()  # its objects and ours no longer agree
+            self._connection.drop_worker()  # its objects and ours no longer agree
             if isinstance(error, ZeroKernelError):
                 raise
             # A class's own code ran while its new objects were built, and failed.
@@ -325,16 +318,14 @@ class CellRun:
                 f"What the cell made could not be rebuilt in the notebook, which is as it was "
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
-        self._session.apply_surroundings(staged.extra.get("ambient"))
+        ambient.apply(staged.extra.get("ambient") or {})
         self._relay.finish(staged.extra.get("result"))
-        self._session.forward_payload(finished.payload)
+        self._relay.forward_payload(finished.payload)
         if finished.display_failed:
-            self._session.mark_display_failed()
+            self._relay.mark_display_failed()
         if finished.status == "ok":
             return committed, None
-        return committed, failure.of_cell(
-            self._session.shell, staged.extra.get("error"), finished.error
-        )
+        return committed, failure.of_cell(self._shell, staged.extra.get("error"), finished.error)
 
     def _show_receipt(self, committed: Committed) -> None:
         assert self._finished is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import getpass
 import sys
 from typing import Any
 
@@ -32,6 +34,21 @@ class OutputRelay:
         if result is not None:
             hook.update_user_ns(result)
             hook.fill_exec_result(result)
+
+    def ask(self, prompt: str, password: bool) -> str:
+        """Asks the person, as input() and getpass() do in this kernel."""
+        return getpass.getpass(prompt) if password else builtins.input(prompt)
+
+    def forward_payload(self, payload: tuple[dict[str, Any], ...]) -> None:
+        """Passes on what the cell asks of the front end (a pager, the next cell's text)."""
+        manager = getattr(self._shell, "payload_manager", None)
+        for item in payload:
+            if manager is not None:
+                manager.write_payload(item)
+
+    def mark_display_failed(self) -> None:
+        """Has the shell report the cell as failed: showing its result raised in the worker."""
+        self._shell._last_traceback_during_displayhook = True
 
     def _show_stream(self, content: dict[str, Any], _: dict[str, Any]) -> None:
         stream = sys.stderr if content["name"] == "stderr" else sys.stdout

@@ -33,6 +33,7 @@ from zerokernel.messages import (
 from zerokernel.wire import Channel, Listener
 from zerokernel.wire.unix import UnixChannel
 from zerokernel.worker import process
+from zerokernel.worker.inbox import KERNEL_LOST_STATUS
 
 RunWorker = Callable[[Channel, UnixChannel, Hello], None]
 """Runs in the forked child: the kernel's channel, the control channel, the kernel's hello."""
@@ -358,7 +359,3 @@ class Supervisor:
         self._listener.close()
         if self._broker is not None:
             self._broker.close()
-
-
-KERNEL_LOST_STATUS = 86
-"""Exit status of a worker whose kernel's end of the channel closed."""

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.interactiveshell import ExecutionResult
 
@@ -32,12 +32,10 @@ from zerokernel.messages import (
 )
 from zerokernel.wire import Channel, Received
 from zerokernel.worker import namespace
+from zerokernel.worker.inbox import Inbox
 from zerokernel.worker.interrupts import Interrupts
 from zerokernel.worker.output import OutputCapture
 from zerokernel.worker.shell import WorkerKernel
-
-if TYPE_CHECKING:
-    from zerokernel.worker.child import Inbox
 
 
 class TaskRunner:
