@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
+import importlib
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
+
+from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from zerokernel.crossing.parts import Missing
 
@@ -13,6 +18,11 @@ from zerokernel.crossing.parts import Missing
 def lives_in(function: types.FunctionType, namespace: dict[str, Any]) -> bool:
     """Whether a function's globals are the session's namespace."""
     return function.__globals__ is namespace
+
+
+def is_importable(function: types.FunctionType) -> bool:
+    """Whether a function is found under its name in a module of the other side."""
+    return bool(_should_pickle_by_reference(function))
 
 
 def global_names(code: types.CodeType) -> set[str]:
@@ -24,21 +34,65 @@ def global_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def recipe(function: types.FunctionType) -> tuple[Any, ...]:
-    """What must be there before the function can be: code, name and (empty) cells."""
-    return (function.__code__, function.__name__, function.__closure__)
+class World:
+    """Stands for globals that are neither the notebook's nor a module's, while they travel.
+
+    Only what the functions that travel look up in them travels with them.
+    """
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = {key: names[key] for key in _IDENTITY if key in names}
+        own = names.get("__builtins__")
+        if isinstance(own, dict) and own is not vars(builtins):
+            self.names["__builtins__"] = own
 
 
-def make_function(namespace: dict[str, Any], code: Any, name: str, closure: Any) -> Any:
-    """An unfinished function over the receiver's namespace."""
-    return types.FunctionType(code, namespace, name, None, closure)
+_IDENTITY = ("__name__", "__package__", "__file__", "__path__")
 
 
-def finish_state(function: types.FunctionType) -> tuple[Any, ...]:
-    """All that is set once the function exists, so that recursive closures can refer to it."""
-    cells = tuple((cell, cell_contents(cell)) for cell in function.__closure__ or ())
+def make_world(names: dict[str, Any]) -> dict[str, Any]:
+    """The globals that a `World` stands for."""
+    return {"__builtins__": builtins, **names}
+
+
+def module_of(function: types.FunctionType) -> str | None:
+    """The name of the module whose dict are a function's globals; None where there is none."""
+    names = function.__globals__
+    name = names.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return name if module is not None and vars(module) is names else None
+
+
+def find_globals(namespace: dict[str, Any], world: Any) -> dict[str, Any]:
+    """The receiver's globals for a function: of the notebook (None), of a module, or a dict."""
+    if world is None:
+        return namespace
+    return vars(importlib.import_module(world)) if isinstance(world, str) else world
+
+
+def travels_by_name(item: Any) -> bool:
+    """Whether an object is so light that it may travel before the functions that look it up."""
+    if isinstance(item, types.ModuleType):
+        return sys.modules.get(item.__name__) is item
+    if isinstance(item, type | types.FunctionType):
+        return bool(_should_pickle_by_reference(item))
+    return type(item) in (int, float, bool, str, type(None), types.BuiltinFunctionType)
+
+
+def recipe(function: types.FunctionType, world: Any) -> tuple[Any, ...]:
+    """What must be there before the function can be: code, name, cells and globals."""
+    return (function.__code__, function.__name__, function.__closure__, world)
+
+
+def make_function(namespace: dict[str, Any], code: Any, name: str, closure: Any, world: Any) -> Any:
+    """An unfinished function over the receiver's globals."""
+    return types.FunctionType(code, find_globals(namespace, world), name, None, closure)
+
+
+def finish_state(function: types.FunctionType, looked_up: dict[str, Any]) -> tuple[Any, ...]:
+    """All that is set once the function exists, so that recursive functions can be."""
     return (
-        cells,
+        looked_up,
         function.__defaults__,
         function.__kwdefaults__,
         function.__dict__,
@@ -49,12 +103,11 @@ def finish_state(function: types.FunctionType) -> tuple[Any, ...]:
     )
 
 
-def finish_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
-    """Fills the cells and sets the attributes."""
-    cells, defaults, kwdefaults, attributes, annotations, qualname, module, doc = state
-    for cell, contents in cells:
-        if contents is not Missing:
-            cell.cell_contents = contents
+def finish_function(function: types.FunctionType, state: tuple[Any, ...], *, bind: bool) -> None:
+    """Sets the attributes; with ``bind`` also the globals that came with the function."""
+    looked_up, defaults, kwdefaults, attributes, annotations, qualname, module, doc = state
+    if bind:
+        function.__globals__.update(looked_up)
     function.__defaults__ = defaults
     function.__kwdefaults__ = kwdefaults
     function.__dict__ = attributes
@@ -73,12 +126,12 @@ def cell_contents(cell: types.CellType) -> Any:
 
 
 def make_cell() -> types.CellType:
-    """A cell that is still empty."""
+    """A cell that is still empty: what it holds may refer to it."""
     return types.CellType()
 
 
 def fill_cell(cell: types.CellType, contents: Any) -> None:
-    """Fills a cell that was met outside a function."""
+    """Fills a cell that `make_cell` made."""
     if contents is not Missing:
         cell.cell_contents = contents
 

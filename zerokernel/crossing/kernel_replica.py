@@ -294,7 +294,7 @@ class KernelReplica:
         """
         header, parts, unpacker = parts_of(
             payload,
-            lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get),
+            lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get, False),
         )
         loaded = list(parts)
         tokens, objects = numbered(unpacker, header["number"])

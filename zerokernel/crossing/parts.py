@@ -301,6 +301,7 @@ class MethodEnds(Part):
 
 _CLASS_INTERNALS = frozenset(
     {"__dict__", "__weakref__", "__module__", "_abc_impl", "__slots__", "__firstlineno__"}
+    | {"__slotnames__"}
     | {"__static_attributes__", "__annotations_cache__", "__abstractmethods__"}
 )
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 import io
 import marshal
 import pickle
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
 
-from zerokernel.crossing import arrays, buffers, functions, tensors, travel
+from zerokernel.crossing import arrays, buffers, classes, functions, tensors, travel
 
 _HERE = __name__
-_SKELETON = 6  # arguments of cloudpickle's skeleton of a class; an enum's are others
 
 Reduced = Any
 
@@ -35,6 +37,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.specs: list[Any] = []
         self.wanted: set[str] = set()
         self.notes: list[Any] = []
+        self._worlds: dict[int, functions.World] = {}
 
     def reducer_override(self, obj: Any) -> Reduced:
         """How to pickle an object of any type but the builtin containers and atoms."""
@@ -61,36 +64,44 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return len(self.buffers) - 1
 
     def reduce_function(self, obj: types.FunctionType) -> Reduced:
-        """A notebook function by code, cells and attributes; others as cloudpickle does."""
-        if not functions.lives_in(obj, self._namespace):
+        """A function that cannot be imported by code, cells, globals and attributes."""
+        if functions.is_importable(obj):
             return self.standard(obj)
-        names = functions.global_names(obj.__code__)
-        self.wanted |= names & self._namespace.keys()
-        state = functions.finish_state(obj)
-        return (
-            make_function,
-            functions.recipe(obj),
-            state,
-            None,
-            None,
-            functions.finish_function,
-        )
+        looked_up: dict[str, Any] = {}
+        world: Any = None
+        names = functions.global_names(obj.__code__) & obj.__globals__.keys()
+        if functions.lives_in(obj, self._namespace):
+            self.wanted |= names
+            light = ((name, self._namespace[name]) for name in sorted(names))
+            looked_up = {name: item for name, item in light if functions.travels_by_name(item)}
+        else:
+            world = functions.module_of(obj)
+            if world is None:
+                world = self._worlds.setdefault(
+                    id(obj.__globals__), functions.World(obj.__globals__)
+                )
+                looked_up = {name: obj.__globals__[name] for name in sorted(names)}
+        made = functions.recipe(obj, world)
+        state = functions.finish_state(obj, looked_up)
+        finish = finish_function if world is None else finish_foreign_function
+        return (make_function, made, state, None, None, finish)
+
+    def reduce_world(self, obj: functions.World) -> Reduced:
+        """Globals of functions that were made outside of the notebook and of any module."""
+        return (functions.make_world, (obj.names,))
 
     def reduce_class(self, obj: type) -> Reduced:
-        """A notebook class as cloudpickle does, but with its slots as slots."""
-        reduced = self.standard(obj)
-        if not isinstance(reduced, tuple) or "__slots__" not in vars(obj):
-            return reduced
-        make, made, (attributes, rest), *others = reduced
-        if len(made) != _SKELETON:
-            return reduced
-        options = {**made[3], "__slots__": obj.__slots__}  # type: ignore[attr-defined]
-        attributes = {
-            name: value
-            for name, value in attributes.items()
-            if not isinstance(value, types.MemberDescriptorType) and name != "__slots__"
-        }
-        return (make, (*made[:3], options, *made[4:]), (attributes, rest), *others)
+        """A notebook class by its attributes; others as cloudpickle does."""
+        if not classes.can_rebuild(obj):
+            return self.standard(obj)
+        return (make_class, classes.recipe(obj), classes.state(obj), None, None, fill_class)
+
+    def reduce_member(self, obj: Any) -> Reduced:
+        """A member of a notebook's enumeration as the instance that it is."""
+        if not classes.is_member(obj):
+            return NotImplemented
+        made = classes.member_recipe(obj)
+        return (classes.make_member, made, vars(obj), None, None, classes.fill_member)
 
     def reduce_array(self, obj: Any) -> Reduced:
         """An owner's bytes, a view's recipe, or the references of an object array."""
@@ -187,11 +198,18 @@ class Unpacker(pickle.Unpickler):
         namespace: dict[str, Any],
         owners: Any,
         held: Callable[[int], Any],
+        in_worker: bool,
     ) -> None:
         super().__init__(stream)
         self._held = held
+        self._in_worker = in_worker
+        self._found: set[type] = set()
         self._bound = {
             "make_function": lambda *recipe: functions.make_function(namespace, *recipe),
+            "finish_function": self._finish_function,
+            "finish_foreign_function": functools.partial(functions.finish_function, bind=True),
+            "make_class": self._make_class,
+            "fill_class": self._fill_class,
             "take": lambda index: owners[index],
             "take_array": lambda index, *dress: arrays.dress(owners[index], *dress),
         }
@@ -199,6 +217,21 @@ class Unpacker(pickle.Unpickler):
     def persistent_load(self, token: int) -> Any:
         """The object that a token names."""
         return self._held(token)
+
+    def _finish_function(self, function: Any, state: Any) -> None:
+        # In the worker, so that a ``__setstate__`` that is run while loading finds its imports.
+        functions.finish_function(function, state, bind=self._in_worker)
+
+    def _make_class(self, *recipe: Any) -> type:
+        made, found = classes.make(*recipe)
+        if found:
+            self._found.add(made)
+        return made
+
+    def _fill_class(self, kind: type, contents: Any) -> None:
+        # The notebook's own class is the notebook's: nothing is written while staging.
+        if self._in_worker or kind not in self._found:
+            classes.fill(kind, contents)
 
     def find_class(self, module: str, name: str) -> Any:
         """Binds this module's stand-ins to this side's namespace and buffers."""
@@ -209,6 +242,26 @@ class Unpacker(pickle.Unpickler):
 
 def make_function(*recipe: Any) -> Any:
     """Stands in the payload for `functions.make_function` with the receiver's namespace."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def finish_function(function: Any, state: Any) -> None:
+    """Stands in the payload for `functions.finish_function` of a notebook function."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def finish_foreign_function(function: Any, state: Any) -> None:
+    """Stands in the payload for `functions.finish_function` of any other function."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def make_class(*recipe: Any) -> Any:
+    """Stands in the payload for `classes.make`."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def fill_class(kind: Any, contents: Any) -> None:
+    """Stands in the payload for `classes.fill`."""
     raise NotImplementedError("bound while unpickling")
 
 
@@ -231,12 +284,18 @@ def _reduce_code(packer: Packer, obj: types.CodeType) -> Reduced:
 
 
 def _reduce_cell(packer: Packer, obj: types.CellType) -> Reduced:
-    # Filled by the functions that close over it: their state comes after they are made.
-    return (functions.make_cell, ())
+    contents = functions.cell_contents(obj)
+    return (functions.make_cell, (), contents, None, None, functions.fill_cell)
 
 
 def _reduce_cached(packer: Packer, obj: Any) -> Reduced:
     return (functions.make_cached, functions.cached_recipe(obj))
+
+
+def _reduce_sentinel(packer: Packer, obj: Any) -> Reduced:
+    """What a module tests by identity (``dataclasses.MISSING``) stays that object."""
+    module = vars(sys.modules[type(obj).__module__])
+    return next((name for name, value in module.items() if value is obj), NotImplemented)
 
 
 def _refuse(packer: Packer, obj: Any) -> Reduced:
@@ -248,6 +307,7 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     types.FunctionType: Packer.reduce_function,
     types.CodeType: _reduce_code,
     types.CellType: _reduce_cell,
+    functions.World: Packer.reduce_world,
 }
 
 
@@ -256,6 +316,10 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return _refuse
     if issubclass(kind, type):
         return Packer.reduce_class
+    if issubclass(kind, enum.Enum):
+        return Packer.reduce_member
+    if kind.__module__ == "dataclasses":
+        return _reduce_sentinel
     if arrays.chooser(kind):
         return Packer.reduce_array
     if kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage":

@@ -100,7 +100,8 @@ class WorkerReplica:
         owners = self._owners if buffers is None else buffers
         self._owners = []
         header, parts, unpacker = parts_of(
-            payload, lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get)
+            payload,
+            lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
         self._drop(header["gone"])
         names: dict[str, Any] = {}
