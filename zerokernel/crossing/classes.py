@@ -26,14 +26,18 @@ _DERIVED = frozenset({"__slotnames__", "__annotations_cache__"})
 
 def can_rebuild(kind: type) -> bool:
     """Whether a class is of the notebook and its metaclass keeps nothing outside of Python."""
-    builtin = next(base for base in type(kind).__mro__ if not base.__flags__ & _HEAP)
+    builtin = next(base for base in _ancestors(type(kind)) if not base.__flags__ & _HEAP)
     made_in_python = bool(kind.__flags__ & _HEAP) and builtin is type
     return made_in_python and not _should_pickle_by_reference(kind)
 
 
+def _ancestors(kind: Any) -> tuple[type, ...]:
+    return type.__dict__["__mro__"].__get__(kind)  # type: ignore[no-any-return]
+
+
 def recipe(kind: Any) -> tuple[Any, ...]:
     """What must be there before the class can be: metaclass, name, bases and the names in it."""
-    early, late = _names(kind)
+    early, _ = _names(kind)
     at_once = {name: vars(kind)[name] for name in early if name in _SET_AT_ONCE}
     if "__slots__" in vars(kind):
         at_once["__slots__"] = _slots(kind)
@@ -68,7 +72,7 @@ def make(
     """A class without contents; or the one that is here already, and True."""
     body = dict.fromkeys(early) | at_once | {"__qualname__": qualname}
     with _quiet(bases):
-        made = type.__new__(meta, name, bases, body)
+        made: type = type.__new__(meta, name, bases, body)
     found: type = _lookup_class_or_track(tracker, made)
     return found, found is not made
 
@@ -142,7 +146,7 @@ def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
             type.__setattr__(base, "__init_subclass__", hook)
 
 
-def _say_nothing(kind: type, **options: Any) -> None:
+def _say_nothing(kind: type, /, **options: Any) -> None:
     """Stands in for ``__init_subclass__``."""
 
 

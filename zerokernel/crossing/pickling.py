@@ -202,15 +202,16 @@ class Unpacker(pickle.Unpickler):
     ) -> None:
         super().__init__(stream)
         self._held = held
-        self._in_worker = in_worker
-        self._found: set[type] = set()
+        # Nothing in here may refer to this object: a cycle would keep its memo, and with it
+        # everything that was loaded, until the collector runs.
         self._bound = {
-            "make_function": lambda *recipe: functions.make_function(namespace, *recipe),
-            "finish_function": self._finish_function,
+            "make_function": functools.partial(functions.make_function, namespace),
+            # In the worker, so that a `__setstate__` that runs while loading finds its imports.
+            "finish_function": functools.partial(functions.finish_function, bind=in_worker),
             "finish_foreign_function": functools.partial(functions.finish_function, bind=True),
-            "make_class": self._make_class,
-            "fill_class": self._fill_class,
-            "take": lambda index: owners[index],
+            # The notebook's own class is the notebook's: nothing is written while staging.
+            **_class_makers(rewrite=in_worker),
+            "take": owners.__getitem__,
             "take_array": lambda index, *dress: arrays.dress(owners[index], *dress),
         }
 
@@ -218,26 +219,27 @@ class Unpacker(pickle.Unpickler):
         """The object that a token names."""
         return self._held(token)
 
-    def _finish_function(self, function: Any, state: Any) -> None:
-        # In the worker, so that a ``__setstate__`` that is run while loading finds its imports.
-        functions.finish_function(function, state, bind=self._in_worker)
-
-    def _make_class(self, *recipe: Any) -> type:
-        made, found = classes.make(*recipe)
-        if found:
-            self._found.add(made)
-        return made
-
-    def _fill_class(self, kind: type, contents: Any) -> None:
-        # The notebook's own class is the notebook's: nothing is written while staging.
-        if self._in_worker or kind not in self._found:
-            classes.fill(kind, contents)
-
     def find_class(self, module: str, name: str) -> Any:
         """Binds this module's stand-ins to this side's namespace and buffers."""
         if module == _HERE:
             return self._bound[name]
         return super().find_class(module, name)
+
+
+def _class_makers(*, rewrite: bool) -> dict[str, Callable[..., Any]]:
+    found: set[type] = set()
+
+    def make(*recipe: Any) -> type:
+        made, was_here = classes.make(*recipe)
+        if was_here:
+            found.add(made)
+        return made
+
+    def fill(kind: type, contents: Any) -> None:
+        if rewrite or kind not in found:
+            classes.fill(kind, contents)
+
+    return {"make_class": make, "fill_class": fill}
 
 
 def make_function(*recipe: Any) -> Any:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs in a table
 """Classes and functions of the notebook are the same classes and functions everywhere."""
 
 import pytest
