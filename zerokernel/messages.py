@@ -222,9 +222,14 @@ class Bind(Message):
 
 @dataclass(frozen=True)
 class Park(Message):
-    """Freezes the session's worker; it keeps its memory and does not run."""
+    """Freezes the session's worker; it keeps its memory and does not run.
+
+    Attributes:
+        process: Which worker is meant; 0 means whichever the session has.
+    """
 
     session: str
+    process: int = 0
 
 
 @dataclass(frozen=True)
@@ -233,10 +238,13 @@ class StopWorker(Message):
 
     Attributes:
         cause: Told to the kernel: "evicted", "restart", "cancelled", "kernel lost"…
+        process: Which worker is meant: the session may have its next one by now; 0 means
+            whichever it has.
     """
 
     session: str
     cause: str
+    process: int = 0
 
 
 @dataclass(frozen=True)

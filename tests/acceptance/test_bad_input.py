@@ -58,7 +58,6 @@ def test_an_unknown_command_is_refused(kernel):
     _refused(kernel, "%gpu restrat", "BadOption", "restart")
 
 
-@pytest.mark.xfail(reason="the worker's own frame is in the traceback")
 def test_an_object_that_cannot_travel_is_named_when_read(kernel):
     """The message has the path inside the object; other names of the cell travelled."""
     plain(kernel, "import threading\nmodel = {'cfg': {'lock': threading.Lock()}}\ny = [5]")

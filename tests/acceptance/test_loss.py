@@ -39,7 +39,6 @@ def test_a_lost_worker_leaves_the_namespace_untouched(machine, kernel, ending, n
     assert plain(kernel, "print(x, alias is x)") == "[1, 3] True"
 
 
-@pytest.mark.xfail(reason="the next cell may meet the dead worker: WorkerKilled", strict=False)
 def test_a_parked_worker_may_die(kernel):
     """A worker killed between two cells costs nothing but time."""
     plain(kernel, "x = [1]")
@@ -95,7 +94,6 @@ def test_the_deadline_ends_a_runaway_cell(machine, kernel, body):
     assert kernel.run("%%gpu\nx.append(3)").status == "ok"
 
 
-@pytest.mark.xfail(reason="the next cell fails with BrokerLost, the one after runs", strict=False)
 def test_a_broker_killed_between_cells_is_replaced(own_machine):
     """The next cell starts another broker and runs."""
     kernel = own_machine.kernel()
@@ -149,7 +147,6 @@ def test_a_failing_cell_fails_the_notebook(machine, monkeypatch):
     assert not notebook.cells[2].outputs
 
 
-@pytest.mark.xfail(reason="the next cell may meet the ending worker's channel", strict=False)
 def test_restart_gives_a_fresh_worker(kernel):
     """`%gpu restart` ends the worker; the notebook's objects are in the next one."""
     plain(kernel, "x = [1]")

@@ -96,6 +96,11 @@ class CellRun:
         """Id of the run's request, under which it can be cancelled."""
         return self._request
 
+    @property
+    def began(self) -> bool:
+        """Whether the cell's first line may have run."""
+        return self._started_at is not None or self._finished is not None
+
     def execute(self) -> None:
         """Runs the cell and commits what it changed.
 

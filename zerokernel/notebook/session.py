@@ -6,7 +6,14 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from zerokernel.errors import BrokerLost, UnknownSize, ZeroKernelError
+from zerokernel.errors import (
+    BrokerLost,
+    DeadlineExceeded,
+    UnknownSize,
+    WorkerLost,
+    WorkerStartFailed,
+    ZeroKernelError,
+)
 from zerokernel.notebook.connection import Connection
 from zerokernel.settings import Settings
 
@@ -64,14 +71,18 @@ class Session:
             offered = ", ".join(self.sizes())
             raise UnknownSize(f"No slice here has the size {options.size!r}; there are: {offered}.")
         cell = describe(self._shell, body)
-        self._run = CellRun(self._shell, self._connection, cell, options, status)
-        try:
-            self._run.execute()
-        except BrokerLost:
-            self._connection.close()
-            raise
-        finally:
-            self._run = None
+        for last_try in (False, True):
+            self._run = CellRun(self._shell, self._connection, cell, options, status)
+            try:
+                self._run.execute()
+                return
+            except (BrokerLost, WorkerLost, WorkerStartFailed) as error:
+                # What died while nobody used it costs the next cell nothing but time.
+                if last_try or self._run.began or isinstance(error, DeadlineExceeded):
+                    raise
+            finally:
+                self._run = None
+            self._connection.refresh()
 
     def cancel(self) -> str:
         """Withdraws what waits or runs now. For another thread than the one that runs it."""

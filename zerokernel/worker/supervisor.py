@@ -215,6 +215,8 @@ class Supervisor:
                 self._bind(worker, message)
             elif worker is None:
                 self._unclaimed.pop(message.session, None)
+            elif message.process not in (0, worker.process):
+                pass  # meant for the worker before, which is gone
             elif isinstance(message, Park):
                 self._park(worker)
             else:

@@ -74,10 +74,21 @@ class Party:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, self.address, str(grace)], start_new_session=True
         )
-        wait_for(lambda: (directory / "supervisor").exists(), "the supervisor listens")
-        self.broker = self.call(Hello("broker"))
+        self.broker = self.first_call()
         self.channels = [self.broker]
         assert isinstance(self.hear(), SupervisorReady)
+
+    def first_call(self) -> Channel:
+        """Calls until the supervisor listens; its socket's file is there a moment before."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                return self.call(Hello("broker"))
+            except OSError:
+                if time.monotonic() > until:
+                    self.process.kill()
+                    raise
+                time.sleep(0.005)
 
     def call(self, hello: Hello) -> Channel:
         return connect(self.address, hello, SECRET)
@@ -180,6 +191,19 @@ def test_stopping_kills_the_tree(party: Party, frozen: bool) -> None:
     wait_for(lambda: all(state(one) in ("gone", "Z") for one in tree), "all dead")
     with pytest.raises(ChannelClosed):
         ask(kernel, "bound?")
+
+
+def test_a_late_order_does_not_hit_the_next_worker(party: Party) -> None:
+    """Orders that name the worker before are passed over."""
+    _, first = party.forked("a")
+    kernel = party.kernel("a")
+    ended, forked = party.hear(), party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert isinstance(forked, WorkerForked)
+    party.broker.send(StopWorker("a", "restart", first))
+    party.broker.send(Park("a", first))
+    party.bind("a", "l1")
+    assert ask(kernel, "bound?") == "slice of l1"
 
 
 def test_killed_from_outside(party: Party) -> None:

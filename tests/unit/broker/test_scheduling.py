@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,7 +92,10 @@ def told(actions: list[Any], kind: type[Any] | None = None) -> list[Any]:
 
 
 def ordered(actions: list[Any]) -> list[Any]:
-    return [a.message for a in actions if isinstance(a, Order)]
+    """What supervisors are told, whichever process is meant."""
+    orders = [a.message for a in actions if isinstance(a, Order)]
+    named = (StopWorker, Park)
+    return [replace(one, process=0) if isinstance(one, named) else one for one in orders]
 
 
 def test_a_free_slice_is_granted_at_once() -> None:
@@ -136,7 +140,7 @@ def test_a_cell_is_charged_by_the_millisecond_it_ran() -> None:
     assert actions == [
         Settle("ada", lease, 2346, 4000),
         Tell("a", LeaseEnded(lease, "finished", 2.3456, 4.0)),
-        Order("a", Park("a")),
+        Order("a", Park("a", 7)),
     ]
 
 
@@ -465,6 +469,15 @@ def test_a_queue_is_bounded_for_each_session() -> None:
     scene.asks("b", "r0")
     answers = [told(scene.asks("a", f"q{n}"))[0] for n in range(5)]
     assert [type(one) for one in answers] == [Queued] * 3 + [Refused] * 2
+
+
+def test_an_order_names_its_worker() -> None:
+    """A stop that arrives late cannot hit the session's next worker."""
+    scene = Scene()
+    scene.opens("a")
+    scene.runs("a", "r1")
+    actions = scene.says("a", EndWorker("a"))
+    assert Order("a", StopWorker("a", "restart", 7)) in actions
 
 
 def test_a_worker_forked_for_a_closed_session_is_ended() -> None:

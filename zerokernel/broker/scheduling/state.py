@@ -451,7 +451,7 @@ class SchedulerState:
             return
         else:
             session.worker.stopping_at = now
-        self._out.order(session.id, StopWorker(session.id, cause))
+        self._out.order(session.id, StopWorker(session.id, cause, _process(session)))
 
     def _vacate(self, session: Session) -> None:
         for record in self.slices.values():
@@ -470,7 +470,7 @@ class SchedulerState:
                 self._stop(session, "evicted: its slice was removed", now)
             elif worker.parked_at is None:
                 worker.parked_at = now
-                self._out.order(session.id, Park(session.id))
+                self._out.order(session.id, Park(session.id, _process(session)))
 
     def _tell_places(self, now: float) -> None:
         for size in sorted(self.queue.changed):
@@ -495,3 +495,7 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     SliceSetAside: SchedulerState._set_aside,
     Tick: SchedulerState._tick,
 }
+
+
+def _process(session: Session) -> int:
+    return session.worker.process if session.worker is not None else 0
