@@ -43,6 +43,7 @@ from zerokernel.crossing.parts import (
     ordered_items,
     plain_items,
 )
+from zerokernel.crossing.pickling import Receiver
 
 _LIST = Plan((ListItems(),), rank=LISTS)
 _DICT = Plan((plain_items,), rank=MAPPINGS)
@@ -61,6 +62,7 @@ _PLANS: dict[type, Plan] = {
     **dict.fromkeys((types.BuiltinFunctionType, types.CodeType, types.MethodWrapperType), ATOM),
     **dict.fromkeys((types.WrapperDescriptorType, types.MethodDescriptorType), ATOM),
     **dict.fromkeys((types.MemberDescriptorType, types.GetSetDescriptorType), ATOM),
+    Receiver: ATOM,
     list: _LIST,
     dict: _DICT,
     set: _SET,
@@ -155,7 +157,10 @@ def _classify(kind: Any) -> Plan:
         return OPAQUE
     if _has_getstate(kind):
         return Plan(content="getstate") if _getstate_in_python(kind) else OPAQUE
-    return Plan((*_instance_parts(kind), InstanceClass()))
+    return Plan((InstanceClass(), *_instance_parts(kind)))
+
+
+_NAMESPACE: Any = types.SimpleNamespace
 
 
 def default_reduce(kind: type) -> bool:
@@ -163,7 +168,7 @@ def default_reduce(kind: type) -> bool:
     unbound: Any = kind
     return (
         unbound.__reduce_ex__ is object.__reduce_ex__
-        and unbound.__reduce__ is object.__reduce__
+        and unbound.__reduce__ in (object.__reduce__, _NAMESPACE.__reduce__)
         and kind not in copyreg.dispatch_table
     )
 

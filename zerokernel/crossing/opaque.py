@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import functools
 import io
+import itertools
+import operator
 import random
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +46,7 @@ def digest(item: Any, plan: Plan, make_packer: Callable[[io.BytesIO], CuttingPac
             values = item.__getstate__()
             if isinstance(values, dict):
                 found = {key: _one(value, make_packer, holds) for key, value in values.items()}
+                found[_CLASS] = _one(type(item), make_packer, holds)
                 return Digested(found, frozenset(holds))
         return Digested(_one(item, make_packer, holds, whole=True), frozenset(holds))
     except Exception:
@@ -68,13 +73,36 @@ def _one(
     return made.intdigest()
 
 
-def delta(item: Any, before: Digested | None, now: Digested) -> tuple[dict[str, Any], list[str]]:
-    """The entries of ``__getstate__()`` that changed, and the names of those that went."""
+_CLASS = object()
+"""The key of the class among the digests of what ``__getstate__`` gives."""
+
+
+def delta(
+    item: Any, before: Digested | None, now: Digested
+) -> tuple[type, dict[str, Any], list[str]]:
+    """The class, the entries of ``__getstate__()`` that changed, and the names that went."""
     state = item.__getstate__()
     old = before.value if before is not None and isinstance(before.value, dict) else {}
     new = now.value if isinstance(now.value, dict) else {}
     changed = {key: state[key] for key in state if key not in old or old[key] != new.get(key)}
-    return changed, [key for key in old if key not in state]
+    gone = [key for key in old if key is not _CLASS and key not in state]
+    return type(item), changed, gone
+
+
+@functools.cache
+def is_its_dict(kind: Any) -> bool:
+    """Whether all that an object of a type has is its ``__dict__``, so that it can be swapped."""
+    return bool(kind.__dictoffset__) and all(
+        base is object
+        or (
+            base.__flags__ & _HEAP
+            and not any(isinstance(v, types.MemberDescriptorType) for v in vars(base).values())
+        )
+        for base in kind.__mro__
+    )
+
+
+_HEAP = 1 << 9
 
 
 @dataclass(frozen=True)
@@ -173,6 +201,36 @@ def _put_array(item: Any, state: Any) -> None:
         dict.update(item.__dict__, attributes)
 
 
+def _iterator_state(item: Any) -> Any:
+    """How far an iterator is, and how much is left: the other side's may be of another type."""
+    made = item.__reduce__()
+    return (made[2] if len(made) > len(("iter", "what")) else None, operator.length_hint(item))
+
+
+def _put_iterator(item: Any, state: Any) -> None:
+    index, left = state
+    if index is not None and "range" not in type(item).__name__ and hasattr(item, "__setstate__"):
+        item.__setstate__(index)
+    elif left:
+        _skip(item, operator.length_hint(item) - left)
+    else:
+        _skip(item, None)
+
+
+def _put_count(item: Any, state: Any) -> None:
+    now, *step = item.__reduce__()[1]
+    _skip(item, max(0, int((state[0] - now) // (step[0] if step else 1))))
+
+
+def _skip(item: Any, steps: int | None) -> None:
+    collections.deque(itertools.islice(item, steps), maxlen=0)
+
+
+_SEQUENCES = ("list", "tuple", "str", "str_ascii", "bytes", "bytearray", "range", "longrange")
+_ITERATORS = [f"builtins.{kind}_iterator" for kind in (*_SEQUENCES, "set")]
+_ITERATORS += [f"builtins.dict_{part}iterator" for part in ("key", "value", "item")]
+_ITERATORS += ["builtins.list_reverseiterator"]
+
 _MANAGER = Restorer(lambda m: (list(m.axes), m.blocks), _put_manager)
 _BIT_GENERATOR = Restorer(lambda g: g.state, lambda g, state: setattr(g, "state", state))
 
@@ -197,6 +255,8 @@ _RESTORERS: dict[str, Restorer] = {
     "pandas._libs.internals.BlockManager": _MANAGER,
     "pandas.core.internals.managers.BaseBlockManager": _MANAGER,
     "pandas._libs.internals.Block": Restorer(lambda b: (b.values, b.mgr_locs), _put_block),
+    **dict.fromkeys(_ITERATORS, Restorer(_iterator_state, _put_iterator)),
+    "itertools.count": Restorer(lambda c: c.__reduce__()[1], _put_count),
     "pandas.DataFrame": Restorer(_frame_state, _put_frame),
     "pandas.Series": Restorer(_frame_state, _put_frame),
 }

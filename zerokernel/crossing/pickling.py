@@ -189,6 +189,19 @@ class CuttingPacker(Packer):
         self.whole = None
 
 
+class Receiver:
+    """What a payload calls on the receiving side: nobody's object, and it has no state."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Does it."""
+        return self._call(*arguments)
+
+
 class Unpacker(pickle.Unpickler):
     """Loads what a `Packer` wrote."""
 
@@ -204,7 +217,7 @@ class Unpacker(pickle.Unpickler):
         self._held = held
         # Nothing in here may refer to this object: a cycle would keep its memo, and with it
         # everything that was loaded, until the collector runs.
-        self._bound = {
+        bound: dict[str, Callable[..., Any]] = {
             "make_function": functools.partial(functions.make_function, namespace),
             # In the worker, so that a `__setstate__` that runs while loading finds its imports.
             "finish_function": functools.partial(functions.finish_function, bind=in_worker),
@@ -214,6 +227,7 @@ class Unpacker(pickle.Unpickler):
             "take": owners.__getitem__,
             "take_array": lambda index, *dress: arrays.dress(owners[index], *dress),
         }
+        self._bound = {name: Receiver(call) for name, call in bound.items()}
 
     def persistent_load(self, token: int) -> Any:
         """The object that a token names."""

@@ -11,6 +11,7 @@ from typing import Any
 from zerokernel.crossing import opaque
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
 from zerokernel.crossing.kinds import attribute_getter, plan_of
+from zerokernel.crossing.parts import InstanceClass
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
@@ -37,7 +38,7 @@ class Shipment:
 
 
 Change = tuple[int, str, Any]
-"""Token, form and state: "parts", "buffer", "restore", "replace" or "delta"."""
+"""Token, form and state: "parts", "buffer", "restore", "adopt", "replace" or "delta"."""
 
 
 @dataclass
@@ -56,12 +57,11 @@ class Draft:
         self.envelopes.append(value)
         self.packer.dump((kind, value))
 
-    def put_replacement(self, token: int, item: Any) -> None:
-        """Appends a known object by value, to replace the other side's."""
+    def put_whole(self, token: int, form: str, item: Any) -> None:
+        """Appends a known object by value."""
         assert isinstance(self.packer, CuttingPacker)
-        self.replaced.append(token)
         self.packer.whole = item
-        self.packer.dump((CHANGES, [(token, "replace", item)]))
+        self.packer.dump((CHANGES, [(token, form, item)]))
         self.packer.whole = None
 
     def memo(self) -> dict[int, tuple[int, Any]]:
@@ -137,6 +137,7 @@ def write_changes(
     for token in tokens:
         item = table.get(token)
         plan = plan_of(item)
+        kind: Any = type(item)
         draft.sent.add(token)
         if plan.content == "buffer":
             runs = dirty_runs(known.get(token), digests[token], byte_array(item).nbytes)
@@ -147,8 +148,11 @@ def write_changes(
             )
         elif plan.content in ("opaque", "getstate"):
             restorer = opaque.restorer_of(item)
-            if restorer is None:
-                draft.put_replacement(token, item)
+            if restorer is None and opaque.is_its_dict(kind):
+                draft.put_whole(token, "adopt", item)
+            elif restorer is None:
+                draft.replaced.append(token)
+                draft.put_whole(token, "replace", item)
             else:
                 batch.append((token, "restore", restorer.take(item)))
         else:
@@ -172,24 +176,46 @@ def _cut(packer: Packer, item: Any, runs: Sequence[tuple[int, int]]) -> list[Any
 def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     """Writes a state into a live object."""
     if form == "parts":
-        plan_of(item).write(item, state)
+        _write_parts(item, state)
     elif form == "buffer":
         geometry, pieces = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
-        changed, removed = state
-        attributes = object.__getattribute__(item, "__dict__")
-        dict.update(attributes, changed)
-        for key in removed:
-            dict.pop(attributes, key, None)
+        kind, changed, removed = state
+        _write_attributes(item, kind, changed, removed)
+    elif form == "adopt":
+        _write_attributes(item, type(state), _attributes(state), ())
     elif form == "dict":
-        attributes = object.__getattribute__(item, "__dict__")
-        dict.clear(attributes)
-        dict.update(attributes, state)
+        kind, attributes = state
+        _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
     else:
         restorer = opaque.restorer_of(item)
         assert restorer is not None
         restorer.put(item, state)
+
+
+def _write_parts(item: Any, state: Any) -> None:
+    plan = plan_of(item)
+    if plan.parts and isinstance(plan.parts[0], InstanceClass):
+        plan.parts[0].write(item, state[0])
+        plan = plan_of(item)  # of the class that it has now
+    plan.write(item, state)
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    found: dict[str, Any] = object.__getattribute__(item, "__dict__")
+    return found
+
+
+def _write_attributes(
+    item: Any, kind: type, changed: dict[str, Any], removed: Iterable[str]
+) -> None:
+    if type(item) is not kind:
+        object.__setattr__(item, "__class__", kind)
+    attributes = _attributes(item)
+    for key in removed:
+        dict.pop(attributes, key, None)
+    dict.update(attributes, changed)
 
 
 def _write_bytes(item: Any, geometry: Any, pieces: Sequence[Any], owners: Sequence[Any]) -> None:
@@ -244,8 +270,8 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
             if start < size
         ]
         return "buffer", (plan_of(item).read(item), pieces)
-    if form == "delta":
-        return "dict", dict(object.__getattribute__(item, "__dict__"))
+    if form in ("delta", "adopt"):
+        return "dict", (type(item), dict(_attributes(item)))
     restorer = opaque.restorer_of(item)
     assert restorer is not None
     return "restore", restorer.take(item)
@@ -265,6 +291,8 @@ def instance_dicts(objects: Sequence[Any]) -> set[int]:
     kinds: set[Any] = set(map(type, objects))
     for kind in kinds:
         if kind.__name__ in ("function", "module") or issubclass(kind, type):
+            continue
+        if opaque.restorer_for(kind) is not None:  # asking some for their dict would make one
             continue
         getter = attribute_getter(kind)
         if getter is not None:

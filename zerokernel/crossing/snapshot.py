@@ -15,7 +15,7 @@ from operator import is_
 from typing import Any
 
 from zerokernel.crossing.kinds import plan_of, uniform
-from zerokernel.crossing.parts import Plan
+from zerokernel.crossing.parts import InstanceClass, Plan
 
 _MANY = 40  # segments
 _FEW = 16  # rows
@@ -57,10 +57,23 @@ class Segment:
             stale = bool(gone) and not gone.isdisjoint(before)
             if stale or now_lengths != self.lengths[index] or now != before:
                 changed |= self._compare(index, now_lengths, now, gone)
+                if index == 0 and changed and isinstance(self.plan.parts[0], InstanceClass):
+                    return changed | self._without_changed(changed, objects, gone)
         for was, facts in zip(self.facts, _facts(self.plan, objects), strict=True):
             pairs = zip(self.tokens, was, facts, strict=True)
             changed.update(token for token, old, new in pairs if old != new)
         return changed
+
+    def _without_changed(
+        self, changed: set[int], objects: Sequence[Any], gone: set[int]
+    ) -> set[int]:
+        """Looks at the rest: the attributes of an object of another class lie elsewhere."""
+        same = [token not in changed for token in self.tokens]
+        rest = Segment(self.plan, list(self.tokens), kept=self.kept)
+        rest.lengths = [list(lengths) for lengths in self.lengths]
+        rest.ids = [array("Q", ids) for ids in self.ids]
+        rest.facts = [list(facts) for facts in self.facts]
+        return rest._only(same).changed(list(compress(objects, same)), gone)
 
     def _compare(self, lane: int, lengths: list[int], now: array[int], gone: set[int]) -> set[int]:
         changed = set()

@@ -197,9 +197,10 @@ class Staged:
                 self._write_one(write, undo)
             old = {name: space[name] for name in (*bound, *deleted) if name in space}
             undo.append(lambda: _restore_names(space, bound, old))
+            for name in (*self._end["moved"], *deleted):
+                if name in bound or name in deleted:
+                    dict.pop(space, name, None)
             dict.update(space, bound)
-            for name in deleted:
-                dict.pop(space, name, None)
         except BaseException as error:
             for step in reversed(undo):
                 step()

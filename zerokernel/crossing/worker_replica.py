@@ -226,6 +226,7 @@ class WorkerReplica:
         ]
         return {
             "deleted": deleted,
+            "moved": self._moved(),
             "only_names": sorted(only),
             "worker_only": worker_only,
             "notes": [
@@ -236,6 +237,16 @@ class WorkerReplica:
             "received": {t: self._received[t] for t in draft.sent if t in self._received},
             "digests": told + [(owner, digests(owner)) for owner in draft.packer.owners],
         }
+
+    def _moved(self) -> list[str]:
+        """The captured names that were deleted and bound again: they are last now."""
+        now = [name for name in self._namespace if name in self._before]
+        place = iter(now)
+        expected = next(place, None)
+        for name in self._before:
+            if name == expected:
+                expected = next(place, None)
+        return [] if expected is None else [expected, *place]
 
     def _put_changes(self, draft: Draft, tokens: Iterable[int]) -> None:
         write_changes(

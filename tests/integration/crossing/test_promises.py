@@ -223,3 +223,20 @@ def test_exception_of_a_notebook_class_with_cause(pair):
         pair.cell("try:\n    1/0\nexcept ZeroDivisionError as e:\n    raise Mine('msg', 7) from e")
     assert type(caught.value) is pair.namespace["Mine"]
     assert (caught.value.b, type(caught.value.__cause__)) == (7, ZeroDivisionError)
+
+
+def test_names_are_in_the_order_of_a_plain_cell(pair):
+    """A name that is deleted and bound again is the last one, new names come after it."""
+    pair.plain("a = 1; b = [2]; c = 3; d = 4")
+    source = "e = 0; del b; b = [1]; a = 5; f = 1; del d"
+    local = {"a": 1, "b": [2], "c": 3, "d": 4}
+    exec(source, {}, local)
+    pair.cell(source)
+    assert [name for name in pair.namespace if name in local] == list(local)
+
+
+def test_streams_do_not_get_attributes(pair):
+    """Looking at an object leaves no trace in it."""
+    pair.plain("import io; x = io.BytesIO(b'abc')")
+    pair.cell("x.write(b'd')")
+    assert pair.namespace["x"].__getstate__()[2] is None

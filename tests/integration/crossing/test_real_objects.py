@@ -199,6 +199,43 @@ ALL = {
         "(x.tolist(), x.requires_grad)",
     ),
     "tensor data": ("import torch; x = torch.ones(3)", "x.data = torch.zeros(2)", "x.tolist()"),
+    "SimpleNamespace": (
+        "from types import SimpleNamespace; x = SimpleNamespace(a=1, b=[2])",
+        "x.b.append(x.a); x.a += 1; x.c = x; del x.c; x.d = 1",
+        "x",
+    ),
+    "list iterator": ("x = iter([1, 2, 3])", "next(x)", "x.__reduce__()"),
+    "exhausted iterator": ("x = iter((1, 2))", "list(x)", "list(x)"),
+    "dict iterator": (
+        "d = {'a': 1, 'b': 2, 'c': 3}; x = iter(d.items())",
+        "next(x)",
+        "x.__length_hint__()",
+    ),
+    "range iterator": ("x = iter(range(9))", "next(x); next(x)", "x.__length_hint__()"),
+    "reversed list": ("x = reversed([1, 2, 3])", "next(x)", "x.__reduce__()"),
+    "itertools.count": ("import itertools; x = itertools.count(3, 2)", "next(x); next(x)", "x"),
+    "zip of iterators": ("i = iter([1, 2, 3]); x = zip(i, i)", "next(x)", "i.__reduce__()"),
+    "image drawn on": (
+        "from PIL import Image; x = Image.new('L', (2, 2), 7)",
+        "x.putpixel((1, 1), x.getpixel((1, 1)) + 1)",
+        "x.tobytes()",
+    ),
+    "a reduce of its own": (
+        "class C:\n    def __init__(self, a): self.a = a\n"
+        "    def __reduce__(self): return (C, (self.a,))\nx = C([1])",
+        "x.a.append(2); x.a = x.a + [3]",
+        "x.a",
+    ),
+    "class of an instance": (
+        "class A:\n    z = 1\nclass B:\n    z = 2\nx = A(); x.v = [1]",
+        "x.__class__ = B if type(x) is A else A; x.v.append(x.z); x.w = 1",
+        "(type(x).__name__, vars(x))",
+    ),
+    "class of one of many": (
+        "class A: pass\nclass B: pass\nmany = [A() for _ in range(5)]; x = many[2]",
+        "x.__class__ = B; many[3].v = 1",
+        "([type(m).__name__ for m in many], vars(many[3]))",
+    ),
     "sparse tensor": (
         "import torch; x = [torch.eye(2).to_sparse()]",
         "x.append(x[0] * 2)",
