@@ -68,11 +68,11 @@ def test_an_interrupt_ends_the_cell_and_releases_the_lease(machine, kernel, gate
 
 def test_a_cell_that_catches_the_interrupt_goes_on(kernel, gate):
     """The interrupt is the cell's own KeyboardInterrupt, as in a plain cell."""
-    code = until(gate.path).replace("while", "try:\n  while") + (
+    code = until(gate.path).replace("while", "try:\n  print('inside', flush=True)\n  while") + (
         "except KeyboardInterrupt:\n  caught = True\n"
     )
     cell = kernel.submit("%%gpu -d 100\n" + code)
-    kernel.watch(cell, started)
+    kernel.watch(cell, lambda run: "inside" in run.text())
     kernel.interrupt()
     assert kernel.collect(cell, timeout=10).status == "ok"
     assert plain(kernel, "print(caught)") == "True"

@@ -13,12 +13,13 @@ from types import FrameType
 class Interrupts:
     """Owns SIGINT of the worker's main thread.
 
-    Outside of a cell an interrupt does nothing. Inside it raises KeyboardInterrupt, except
-    while a message is being written: half a frame would end the channel, so it is raised
-    right after.
+    Between cells an interrupt does nothing. Once a cell is announced it is kept for it, and
+    inside the cell it raises KeyboardInterrupt, except while a message is being written:
+    half a frame would end the channel, so it is raised right after.
     """
 
     def __init__(self) -> None:
+        self._announced = False
         self._active = False
         self._held = 0
         self._pending = False
@@ -31,14 +32,22 @@ class Interrupts:
         """Interrupts the cell, from any thread."""
         os.kill(os.getpid(), signal.SIGINT)
 
+    def announce_cell(self) -> None:
+        """From here on the kernel may send an interrupt that is meant for the next cell."""
+        self._pending = False
+        self._announced = True
+
     @contextlib.contextmanager
     def in_cell(self) -> Iterator[None]:
         """Interrupts raise within this block; afterwards the handler is ours again."""
         self._active = True
         try:
+            if self._pending:
+                self._pending = False
+                raise KeyboardInterrupt
             yield
         finally:
-            self._active = False
+            self._active = self._announced = False
             self.install()
 
     @contextlib.contextmanager
@@ -57,9 +66,6 @@ class Interrupts:
                 raise KeyboardInterrupt
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._active:
-            return
-        if self._held:
-            self._pending = True
-            return
-        raise KeyboardInterrupt
+        if self._active and not self._held:
+            raise KeyboardInterrupt
+        self._pending = self._active or self._announced

@@ -103,6 +103,7 @@ class TaskRunner:
         self._know_sources(cell.sources)
         loading = _timed(lambda: self._load(cell, before))
         self._control.send(TaskStarted(bind.session, bind.lease))
+        self._interrupts.announce_cell()
         self._channel.send(CellStarted(binding, loading))
         begun = time.monotonic()
         result = self._execute(cell)

@@ -31,6 +31,16 @@ def test_inside_it_raises(interrupts: Interrupts) -> None:
         press_stop()
 
 
+def test_one_that_comes_early_is_kept_for_the_announced_cell(interrupts: Interrupts) -> None:
+    """The kernel may send it as soon as it knows of the start; the cell gets it."""
+    interrupts.announce_cell()
+    press_stop()
+    with pytest.raises(KeyboardInterrupt), interrupts.in_cell():
+        pass
+    with interrupts.in_cell():
+        pass
+
+
 def test_it_waits_for_a_message_to_be_written(interrupts: Interrupts) -> None:
     """While output is moved on the interrupt is held, and raised after."""
     written = []
