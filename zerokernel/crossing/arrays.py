@@ -4,14 +4,25 @@
 from __future__ import annotations
 
 import array
+import bisect
+import functools
 import mmap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from zerokernel.crossing.buffers import IN_BAND, byte_array
-from zerokernel.crossing.parts import BUFFERS, LISTS, OPAQUE, Lane, ObjectArrayItems, Part, Plan
+from zerokernel.crossing.buffers import IN_BAND, Window, byte_array
+from zerokernel.crossing.parts import (
+    BUFFERS,
+    LISTS,
+    OPAQUE,
+    Attributes,
+    Lane,
+    ObjectArrayItems,
+    Part,
+    Plan,
+)
 from zerokernel.errors import CannotTravel
 
 
@@ -31,6 +42,7 @@ class Geometry(Part):
         if self.read(item) == state:
             return
         item.flags.writeable = True
+        change = functools.partial(_change, item)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             size = dtype.itemsize
@@ -39,11 +51,11 @@ class Geometry(Part):
             if item.nbytes != size:
                 item.resize(size // max(1, item.dtype.itemsize), refcheck=False)
             if item.dtype != dtype:
-                item.shape = (-1,)
-                item.dtype = dtype
-            item.shape = shape
+                change("shape", (-1,))
+                change("dtype", dtype)
+            change("shape", shape)
             if item.strides != strides:
-                item.strides = strides
+                change("strides", strides)
         item.flags.writeable = writeable
 
 
@@ -64,15 +76,23 @@ class ViewGeometry(Part):
     def write(self, item: Any, state: Any) -> None:
         if view_recipe(item)[1:] == state[1:]:
             return
-        _, dtype, shape, strides, _, writeable = state
+        _, dtype, shape, strides, _, writeable, _ = state
+        change = functools.partial(_change, item)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             if item.dtype != dtype:
-                item.dtype = dtype
-            item.shape = shape
+                change("dtype", dtype)
+            change("shape", shape)
             if item.strides != strides:
-                item.strides = strides
+                change("strides", strides)
         item.flags.writeable = writeable
+
+
+def _change(item: Any, name: str, value: Any) -> None:
+    """Sets an attribute of the array, whatever a subclass makes of it."""
+    import numpy as np
+
+    getattr(np.ndarray, name).__set__(item, value)
 
 
 OWNER = Plan((Geometry(),), content="buffer", rank=BUFFERS)
@@ -81,18 +101,56 @@ OBJECTS = Plan((ObjectArrayItems(),), rank=LISTS)
 
 
 def chooser(kind: type) -> Callable[[Any], Plan] | None:
-    """The function that tells an array's plan, for the exact type ``numpy.ndarray``."""
-    if kind.__module__ == "numpy" and kind.__qualname__ == "ndarray":
-        return plan
-    return None
+    """The function that tells an array's plan, for ``numpy.ndarray`` and its subclasses."""
+    return plan if any(map(_is_ndarray, kind.__mro__)) else None
+
+
+def _is_ndarray(kind: type) -> bool:
+    return kind.__module__ == "numpy" and kind.__qualname__ == "ndarray"
+
+
+def is_plain(item: Any) -> bool:
+    """Whether an array is of no subclass."""
+    return _is_ndarray(type(item))
 
 
 def plan(item: Any) -> Plan:
     """Whether an array owns its memory, is a view, or holds references."""
     owner = owns_memory(item)
+    plain = is_plain(item)
     if item.dtype.hasobject:
-        return OBJECTS if owner and item.dtype == object and item.flags.forc else OPAQUE
-    return OWNER if owner else VIEW
+        whole = owner and plain and item.dtype == object and item.flags.forc
+        return OBJECTS if whole else OPAQUE
+    if plain:
+        return OWNER if owner else VIEW
+    kind: Any = type(item)
+    return _plan_of_subclass(kind, owner)
+
+
+@functools.cache
+def _plan_of_subclass(kind: Any, owner: bool) -> Plan:
+    """The same with the attributes that an instance has beside the array."""
+    base = OWNER if owner else VIEW
+    if not kind.__dictoffset__:
+        return base
+    return Plan((*base.parts, Attributes(_attributes)), content=base.content, rank=base.rank)
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    found: dict[str, Any] = object.__getattribute__(item, "__dict__")
+    return found
+
+
+def attributes(item: Any) -> dict[str, Any] | None:
+    """What an instance of a subclass has beside the array; None where it has nothing."""
+    return _attributes(item) if type(item).__dictoffset__ else None
+
+
+def set_attributes(item: Any, state: dict[str, Any]) -> None:
+    """Sets exactly these: making the array may have set others."""
+    live = _attributes(item)
+    live.clear()
+    live.update(state)
 
 
 def owns_memory(item: Any) -> bool:
@@ -110,6 +168,8 @@ def root_of(item: Any) -> Any:
             current, base = base, base.base
         elif type(base).__name__ == "DummyArray":  # as_strided and sliding windows
             base = base.base
+        elif isinstance(base, Window):
+            return base.storage
         elif isinstance(base, memoryview):
             base = base.obj
         elif isinstance(base, bytes | bytearray | array.array):
@@ -134,22 +194,61 @@ def address_of(root: Any) -> int:
 
 
 def view_recipe(item: Any) -> tuple[Any, ...]:
-    """Root, dtype, shape, strides, offset in bytes, writeable."""
+    """Root, dtype, shape, strides, offset in bytes, writeable, class of a stand-in base."""
     root = root_of(item)
     offset = item.__array_interface__["data"][0] - address_of(root) if item.size else 0
-    return (root, item.dtype, item.shape, item.strides, offset, item.flags.writeable)
+    stand_in = type(item.base) if type(item.base).__name__ == _STAND_IN else None
+    return (root, item.dtype, item.shape, item.strides, offset, item.flags.writeable, stand_in)
 
 
-def make_view(root: Any, dtype: Any, shape: Any, strides: Any, offset: int, writeable: bool) -> Any:
+_STAND_IN = "DummyArray"
+"""What ``as_strided`` puts between a view and its base."""
+
+
+def make_view(
+    root: Any,
+    dtype: Any,
+    shape: Any,
+    strides: Any,
+    offset: int,
+    writeable: bool,
+    stand_in: Any,
+    kind: Any = None,
+) -> Any:
     """Builds a view over a root that is already here."""
     import numpy as np
 
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    view: Any = np.ndarray(shape, dtype, byte_array(root), offset, strides)
+    view: Any
+    if kind is not None:
+        view = np.ndarray.__new__(kind, shape, dtype, byte_array(root), offset, strides)
+    elif stand_in is not None:
+        plain: Any = np.ndarray(shape, dtype, byte_array(root), offset, strides)
+        view = np.asarray(stand_in(plain.__array_interface__, base=root))
+        _change(view, "dtype", dtype)
+    elif type(root).__name__ == "UntypedStorage":
+        view = _view_of_storage(root, dtype, shape, strides, offset)
+    else:
+        view = np.ndarray(shape, dtype, byte_array(root), offset, strides)
     if view.flags.writeable and not writeable:
         view.flags.writeable = False
     return view
+
+
+def _view_of_storage(root: Any, dtype: Any, shape: Any, strides: Any, offset: int) -> Any:
+    """As ``tensor.numpy()`` makes it, where torch has the dtype and the strides."""
+    import numpy as np
+    import torch
+
+    size = dtype.itemsize
+    if dtype.kind in "iufcb" and all(s >= 0 and s % size == 0 for s in (*strides, offset)):
+        try:
+            of = torch.from_numpy(np.empty(0, dtype)).dtype
+        except TypeError:
+            return np.ndarray(shape, dtype, byte_array(root), offset, strides)
+        tensor = torch.empty(0, dtype=of)
+        tensor.set_(root, offset // size, tuple(shape), tuple(s // size for s in strides))
+        return tensor.numpy()
+    return np.ndarray(shape, dtype, byte_array(root), offset, strides)
 
 
 def order_of(item: Any) -> str | None:
@@ -171,12 +270,16 @@ def small_recipe(item: Any) -> tuple[Any, ...]:
     return (data, item.dtype, item.shape, order or "C", item.flags.writeable)
 
 
-def make_small(data: bytes, dtype: Any, shape: Any, order: str, writeable: bool) -> Any:
-    """Builds an owner from bytes in the payload."""
+def make_small(
+    data: Any, dtype: Any, shape: Any, order: str, writeable: bool, kind: Any = None
+) -> Any:
+    """Builds an owner from bytes in the payload, or from an array whose bytes are copied."""
     import numpy as np
 
-    made: Any = np.empty(shape, dtype, order)  # type: ignore[call-overload]
-    if made.nbytes:
+    made: Any = np.ndarray.__new__(kind or np.ndarray, shape, dtype, order=order)  # type: ignore[arg-type]
+    if made.nbytes and isinstance(data, np.ndarray):
+        byte_array(made)[:] = byte_array(data)
+    elif made.nbytes:
         byte_array(made)[:] = np.frombuffer(data, np.uint8)
     if not writeable:
         made.flags.writeable = False
@@ -212,3 +315,31 @@ def fill_object_array(item: Any, state: Any) -> None:
     items, writeable = state
     OBJECTS.parts[0].write(item, items)
     item.flags.writeable = writeable
+
+
+class MemoryMap:
+    """Finds the array in whose memory something else lies."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._arrays: list[Any] = []
+
+    def add(self, items: Iterable[Any]) -> None:
+        """Adds those of the items that are arrays with contiguous memory of their own."""
+        import numpy as np
+
+        for item in items:
+            if isinstance(item, np.ndarray) and item.nbytes and order_of(item) is not None:
+                start = item.__array_interface__["data"][0]
+                at = bisect.bisect(self._starts, start)
+                self._starts.insert(at, start)
+                self._arrays.insert(at, item)
+
+    def find(self, address: int, size: int) -> tuple[Any, int] | None:
+        """The array that holds a range of memory, and the offset in it."""
+        at = bisect.bisect(self._starts, address) - 1
+        if at < 0 or not size:
+            return None
+        offset = address - self._starts[at]
+        found = self._arrays[at]
+        return (found, offset) if offset + size <= found.nbytes else None

@@ -83,14 +83,27 @@ def _flat(owner: Any) -> Any:
 
 def _storage_bytes(storage: Any) -> Any:
     import numpy as np
-    import torch
 
     if storage.nbytes() == 0:
         return np.empty(0, np.uint8)
     if storage.device.type != "cpu":
         storage = storage.cpu()
-    flat = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return flat.numpy()
+    return np.asarray(Window(storage))
+
+
+class Window:
+    """A storage's memory for NumPy, past torch: its own way makes a storage unresizable."""
+
+    __slots__ = ("__array_interface__", "storage")
+
+    def __init__(self, storage: Any) -> None:
+        self.storage = storage
+        self.__array_interface__ = {
+            "data": (storage.data_ptr(), False),
+            "shape": (storage.nbytes(),),
+            "typestr": "|u1",
+            "version": 3,
+        }
 
 
 def digests(owner: Any) -> Digests:

@@ -134,7 +134,7 @@ class KernelReplica:
         todo = set(names) - absent.keys()
         while True:
             if todo:
-                draft.put(NAMES, {name: self.namespace[name] for name in sorted(todo)})
+                draft.put_names({name: self.namespace[name] for name in sorted(todo)})
                 done |= todo
             pending = self._reach(packer, seen, changed)
             if pending:
@@ -280,7 +280,9 @@ class KernelReplica:
         return Packer(stream, self.namespace, in_worker=False)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
-        return CuttingPacker(stream, self.namespace, False, self.ledger.find)
+        packer = CuttingPacker(stream, self.namespace, False, self.ledger.find)
+        packer.known_buffers = lambda: map(self.ledger.peek, self.snapshot.buffers)
+        return packer
 
     # -- back --------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import xxhash
 
+from zerokernel.crossing import frames
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pickling import CuttingPacker
 
@@ -178,10 +179,6 @@ _MANAGER_CACHES = {
 }
 
 
-def _put_block(item: Any, state: Any) -> None:
-    item.values, item.mgr_locs = state
-
-
 def _array_state(item: Any) -> Any:
     import numpy as np
 
@@ -254,7 +251,7 @@ _RESTORERS: dict[str, Restorer] = {
     "pandas.core.series.Series": Restorer(_frame_state, _put_frame),
     "pandas._libs.internals.BlockManager": _MANAGER,
     "pandas.core.internals.managers.BaseBlockManager": _MANAGER,
-    "pandas._libs.internals.Block": Restorer(lambda b: (b.values, b.mgr_locs), _put_block),
+    "pandas._libs.internals.Block": Restorer(frames.block_state, frames.put_block),
     **dict.fromkeys(_ITERATORS, Restorer(_iterator_state, _put_iterator)),
     "itertools.count": Restorer(lambda c: c.__reduce__()[1], _put_count),
     "pandas.DataFrame": Restorer(_frame_state, _put_frame),

@@ -9,12 +9,12 @@ import marshal
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cloudpickle
 
-from zerokernel.crossing import arrays, buffers, classes, functions, tensors, travel
+from zerokernel.crossing import arrays, buffers, classes, frames, functions, tensors, travel
 
 _HERE = __name__
 
@@ -38,6 +38,9 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.wanted: set[str] = set()
         self.notes: list[Any] = []
         self._worlds: dict[int, functions.World] = {}
+        self._memory = arrays.MemoryMap()
+        self._mapped = 0
+        self.known_buffers: Callable[[], Iterable[Any]] = tuple
 
     def reducer_override(self, obj: Any) -> Reduced:
         """How to pickle an object of any type but the builtin containers and atoms."""
@@ -106,24 +109,51 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def reduce_array(self, obj: Any) -> Reduced:
         """An owner's bytes, a view's recipe, or the references of an object array."""
         plan = arrays.plan(obj)
-        if plan is arrays.VIEW:
-            return (arrays.make_view, arrays.view_recipe(obj))
         if plan is arrays.OBJECTS:
             order = arrays.order_of(obj)
             state = (arrays.OBJECTS.parts[0].read(obj), obj.flags.writeable)
             made = (obj.shape, order)
             return (arrays.make_object_array, made, state, None, None, arrays.fill_object_array)
-        if plan is not arrays.OWNER:
+        if plan.content == "opaque":
             return NotImplemented
+        attributes = arrays.attributes(obj)
+        if plan.content != "buffer":
+            made = arrays.view_recipe(obj)
+            reduced: Any = (arrays.make_view, made if attributes is None else (*made, type(obj)))
+        else:
+            reduced = self._reduce_owner(obj)
+        if attributes is None:
+            return reduced
+        return (*reduced, attributes, None, None, arrays.set_attributes)
+
+    def _reduce_owner(self, obj: Any) -> Reduced:
+        kind = () if arrays.is_plain(obj) else (type(obj),)
         if arrays.in_band(obj):
             self.owners.append(obj)
-            return (arrays.make_small, arrays.small_recipe(obj))
-        return (take_array, (self.set_aside(obj, arrays.spec(obj)), obj.dtype, obj.flags.writeable))
+            return (arrays.make_small, (*arrays.small_recipe(obj), *kind))
+        index = self.set_aside(obj, arrays.spec(obj))
+        taken = (index, obj.dtype, obj.flags.writeable)
+        if not kind:
+            return (take_array, taken)
+        return (take_subclass, (*taken, obj.shape, arrays.order_of(obj), *kind))
+
+    def reduce_frame(self, obj: Any) -> Reduced:
+        """The inside of a pandas frame, with who shares the values."""
+        return frames.recipe(obj)
 
     def reduce_storage(self, obj: Any) -> Reduced:
-        """A storage's bytes."""
+        """A storage's bytes, or where they lie in an array."""
         if obj.device.type != "cpu":
             self.notes.append(obj)
+        else:
+            if not self._mapped:
+                self._memory.add(self.known_buffers())
+            self._memory.add(self.owners[self._mapped :])
+            self._mapped = len(self.owners)
+            under = self._memory.find(obj.data_ptr(), obj.nbytes())
+            if under is not None:
+                self.owners.append(obj)
+                return (tensors.storage_over, (*under, obj.nbytes()))
         if tensors.storage_in_band(obj):
             self.owners.append(obj)
             return (tensors.small_storage, (buffers.byte_array(obj).tobytes(),))
@@ -226,6 +256,9 @@ class Unpacker(pickle.Unpickler):
             **_class_makers(rewrite=in_worker),
             "take": owners.__getitem__,
             "take_array": lambda index, *dress: arrays.dress(owners[index], *dress),
+            "take_subclass": lambda index, dtype, writeable, shape, order, kind: arrays.make_small(
+                owners[index], dtype, shape, order, writeable, kind
+            ),
         }
         self._bound = {name: Receiver(call) for name, call in bound.items()}
 
@@ -291,6 +324,11 @@ def take_array(index: int, dtype: Any, writeable: bool) -> Any:
     raise NotImplementedError("bound while unpickling")
 
 
+def take_subclass(*recipe: Any) -> Any:
+    """Stands in the payload for an array of a subclass that owns a buffer."""
+    raise NotImplementedError("bound while unpickling")
+
+
 def _default(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
@@ -344,6 +382,8 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_tensor
     if issubclass(kind, BaseException):
         return Packer.reduce_exception
+    if frames.part_of_frame(kind):
+        return Packer.reduce_frame
     if kind.__qualname__ == "_lru_cache_wrapper":
         return _reduce_cached
     return _default

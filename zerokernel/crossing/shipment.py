@@ -16,7 +16,7 @@ from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
 
-NAMES, EXTRA, CHANGES, END = "names", "extra", "changes", "end"
+NAMES, EXTRA, CHANGES, END, ARRAYS = "names", "extra", "changes", "end", "arrays"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ class Draft:
         """Appends a part."""
         self.envelopes.append(value)
         self.packer.dump((kind, value))
+
+    def put_names(self, values: dict[str, Any]) -> None:
+        """Appends names; arrays come before the tensors that may show their memory."""
+        if any(type(value).__module__ == "torch" for value in values.values()):
+            self.put(ARRAYS, [v for v in values.values() if type(v).__name__ == "ndarray"])
+        self.put(NAMES, values)
 
     def put_whole(self, token: int, form: str, item: Any) -> None:
         """Appends a known object by value."""
@@ -292,7 +298,7 @@ def instance_dicts(objects: Sequence[Any]) -> set[int]:
     for kind in kinds:
         if kind.__name__ in ("function", "module") or issubclass(kind, type):
             continue
-        if opaque.restorer_for(kind) is not None:  # asking some for their dict would make one
+        if issubclass(kind, io.IOBase):  # asking it for its dict would make one
             continue
         getter = attribute_getter(kind)
         if getter is not None:

@@ -7,6 +7,7 @@ unless an object of torch was met.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -206,6 +207,15 @@ def small_storage(data: bytes) -> Any:
     if data:
         byte_array(made)[:] = np.frombuffer(data, np.uint8)
     return made
+
+
+def storage_over(array: Any, offset: int, size: int) -> Any:
+    """A storage that shows an array's memory, as ``torch.from_numpy`` makes it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an array that is read-only
+        return torch.from_numpy(byte_array(array)[offset : offset + size]).untyped_storage()
 
 
 def storage_in_band(item: Any) -> bool:

@@ -207,7 +207,7 @@ class WorkerReplica:
         stream = io.BytesIO()
         pickle.dump({"number": self._number}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
-        draft.put(NAMES, bound)
+        draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
         lost = [name for name in worker_only if name in self._namespace]
@@ -366,4 +366,6 @@ class WorkerReplica:
         return opaque.digest(item, plan, self._cutting)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
-        return CuttingPacker(stream, self._namespace, True, self._holdings.find)
+        packer = CuttingPacker(stream, self._namespace, True, self._holdings.find)
+        packer.known_buffers = lambda: map(self._holdings.peek, self._snapshot.buffers)
+        return packer

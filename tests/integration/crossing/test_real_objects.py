@@ -199,6 +199,77 @@ ALL = {
         "(x.tolist(), x.requires_grad)",
     ),
     "tensor data": ("import torch; x = torch.ones(3)", "x.data = torch.zeros(2)", "x.tolist()"),
+    "array of a subclass": (
+        "import numpy as np\nclass T(np.ndarray):\n"
+        "    def __array_finalize__(self, o): self.tag = getattr(o, 'tag', None)\n"
+        "x = np.arange(3.0).view(T); x.tag = ['mine']",
+        "x[0] += 10; x.tag.append('gpu'); u = x[1:]; u[0] = 7",
+        "(x.tolist(), x.tag, type(u).__name__, u.tag is x.tag, u.base is not None)",
+    ),
+    "large array of a subclass": (
+        "import numpy as np\nclass T(np.ndarray): pass\n"
+        "x = np.arange(30_000.0).view(T) * 2; x.tag = 1; owns = x.flags.owndata",
+        "x[5] += 1; x.tag += 1; owns = x.flags.owndata",
+        "(x.sum(), x.tag, owns, type(x).__name__)",
+    ),
+    "masked array with a shared mask": (
+        "import numpy as np; x = np.ma.array([1.0, 2, 3], mask=[0, 1, 0])",
+        "x[0] = 100; x.mask[2] = True; mean = x.mean()",
+        "(x.tolist(), mean, x.mask.tolist())",
+    ),
+    "record array over a structured one": (
+        "import numpy as np; s = np.zeros(3, [('a', 'f4'), ('n', 'U3')]); x = s.view(np.recarray)",
+        "x.a[1] = 5; s['n'][0] = 'z'",
+        "(s.tolist(), x.n.tolist(), type(x).__name__, np.shares_memory(x, s))",
+    ),
+    "empty view": (
+        "import numpy as np; x = np.empty((0, 3)); e = x.reshape(3, 0)",
+        "f = e.T",
+        "(e.strides, e.shape, f.strides, e.base is x)",
+    ),
+    "strided window": (
+        "import numpy as np; x = np.arange(6)",
+        "w = np.lib.stride_tricks.as_strided(x, (2, 2), (16, 8)); w[1, 0] = 9",
+        "(w.tolist(), x.tolist(), type(w.base).__name__, w.base.base is x)",
+    ),
+    "tensor over an array": (
+        "import numpy as np, torch; n = np.zeros(4); x = torch.from_numpy(n); part = torch.from_numpy(n[2:])",
+        "n[0] += 1; x[1] += 2; part[1] += 3; m = x.numpy()",
+        "(n.tolist(), x.tolist(), part.tolist(), m.tolist(), type(m.base).__name__)",
+    ),
+    "tensor over a large array": (
+        "import numpy as np, torch; n = np.zeros(40_000); a = torch.from_numpy(n); x = a",
+        "n[0] += 1; a[1] += 2; x[7] = 1",
+        "(n.sum(), a.sum(), float(n[1]))",
+    ),
+    "tensor resized": (
+        "import torch; x = torch.zeros(2); m = torch.zeros(50_000)",
+        "x.resize_(x.numel() + 2).fill_(2); m.resize_(m.numel() + 5).fill_(1)",
+        "(x.tolist(), m.sum().item())",
+    ),
+    "frame in place": (
+        "import pandas as pd; x = pd.DataFrame({'a': [1, 2, 3], 'b': list('xyz')}); y = [x]",
+        "x['c'] = x['a'] * 2.5; x.loc[1, 'a'] += 10\nimport warnings\nwith warnings.catch_warnings():\n"
+        "    warnings.simplefilter('ignore'); x.drop(columns='b', inplace=True, errors='ignore')",
+        "(y[0].to_dict(), x.columns.tolist(), x.dtypes.tolist())",
+    ),
+    "frame sorted and grown in place": (
+        "import pandas as pd; x = pd.DataFrame({'b': [3, 1, 2]}, index=list('pqr')); y = [x]",
+        "import warnings\nwith warnings.catch_warnings():\n"
+        "    warnings.simplefilter('ignore'); x.sort_values('b', inplace=True)\n"
+        "x.index.name = 'i'; x.loc['s'] = len(x)",
+        "(y[0].to_dict(), x.index.name, x.index.tolist())",
+    ),
+    "frame copied on write": (
+        "import pandas as pd; x = pd.DataFrame({'a': [1, 2, 3]}); col = x['a']; sub = x[:2]",
+        "x.iloc[0, 0] += 99; sub2 = sub",
+        "(x.to_dict(), col.tolist(), sub.to_dict())",
+    ),
+    "series in place": (
+        "import pandas as pd; x = pd.Series([1, 2], index=['a', 'b'], name='s'); y = [x]",
+        "x['b'] += 20; x.loc['d'] = 4; x.name = 't'",
+        "(y[0].to_dict(), x.name)",
+    ),
     "SimpleNamespace": (
         "from types import SimpleNamespace; x = SimpleNamespace(a=1, b=[2])",
         "x.b.append(x.a); x.a += 1; x.c = x; del x.c; x.d = 1",
@@ -300,3 +371,14 @@ def test_value_keeps_its_identity_when_another_thing_changes(pair, case):
     assert pair.namespace["y"][0] is item
     assert x[0 if len(x) == 2 else -2] is item
     assert pair.cell("z = 1").changed == 0
+
+
+def test_series_that_did_not_travel_is_not_written_through_a_frame(pair):
+    """A cell that writes to a frame does not change a column that was taken from it before."""
+    pair.plain("import pandas as pd; x = pd.DataFrame({'a': [1, 2, 3]}); col = x['a']")
+    pair.cell("x.iloc[0, 0] = 99", names=["x"])
+    assert pair.namespace["x"]["a"].tolist() == [99, 2, 3]
+    assert pair.namespace["col"].tolist() == [1, 2, 3]
+    pair.cell("col2 = x['a']", names=["x"])
+    pair.plain("x.iloc[1, 0] = 50")
+    assert pair.namespace["col2"].tolist() == [99, 2, 3]
