@@ -432,7 +432,8 @@ class CellFinished(Message):
     """The cell is over: buffer 0 is the payload of what comes back, the rest as ``specs`` say.
 
     Attributes:
-        status: "ok", "error", or "stuck": what the cell did could not be packed.
+        status: "ok", "error", or "stuck": objects could not cross, and why is in
+            ``error``.
         error: For an error its ``ename``, ``evalue`` and ``traceback`` as Jupyter shows them.
         ran: Seconds from the cell's first line to its last.
         display_failed: Whether showing a result raised; the error was shown as an output.

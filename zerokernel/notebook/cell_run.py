@@ -310,7 +310,7 @@ class CellRun:
         finished, payload, owners = self._finished
         if finished.status == "stuck":
             self._connection.drop_worker()
-            raise CommitFailed(f"{CommitFailed()} {finished.error.get('evalue', '')}")
+            raise CommitFailed(finished.error.get("evalue"))
         try:
             staged = self._connection.replica.stage(payload, owners)
             committed = staged.commit()

@@ -101,7 +101,12 @@ class TaskRunner:
         binding = _timed(lambda: bind_slice(bind))
         before = pickle.loads(surroundings)
         self._know_sources(cell.sources)
-        loading = _timed(lambda: self._load(cell, before))
+        try:
+            loading = _timed(lambda: self._load(cell, before))
+        except Exception as failure:  # a class's own code, most likely
+            self._give_up(failure, "What the cell uses could not be rebuilt in the worker.", 0.0)
+            self._control.send(TaskEnded(bind.session, bind.lease, 0.0))
+            return
         self._control.send(TaskStarted(bind.session, bind.lease))
         self._interrupts.announce_cell()
         self._channel.send(CellStarted(binding, loading))
@@ -156,7 +161,7 @@ class TaskRunner:
         try:
             shipment = self._replica.returns(extra)
         except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
-            self._give_up(failure, ran)
+            self._give_up(failure, "What the cell changed could not be packed.", ran)
             return
         display_failed = bool(self._shell._last_traceback_during_displayhook)
         shown = self._take_error() if error is not None else {}
@@ -174,9 +179,9 @@ class TaskRunner:
         self._replica.returned()
         self._forget_results()
 
-    def _give_up(self, failure: Exception, ran: float) -> None:
-        """Tells the kernel that nothing of this cell can come home, and why."""
-        text = f"({type(failure).__name__}: {failure})"
+    def _give_up(self, failure: Exception, what: str, ran: float) -> None:
+        """Tells the kernel that nothing of this cell comes home, and why."""
+        text = f"{what} Nothing was changed. ({type(failure).__name__}: {failure})"
         self._channel.send(CellFinished("stuck", ran, (), {"evalue": text}), [b""])
 
     def _forget_results(self) -> None:
