@@ -41,7 +41,8 @@ class Cell:
 def describe(shell: Any, body: str) -> Cell:
     """Analyses the body of the cell that the shell is running now."""
     source = body.removesuffix("\n")  # which IPython added: a plain cell is named without it
-    found = captures(source, shell.user_ns, shell.transform_cell)
+    transformed = shell.transform_cell(source)
+    found = captures(source, shell.user_ns, lambda _: transformed)
     names = found.names
     if found.whole_namespace:
         names = (*names, *itertools.islice(_users_names(shell), WHOLE_NAMESPACE_NAMES))
@@ -52,7 +53,7 @@ def describe(shell: Any, body: str) -> Cell:
     kernel = getattr(shell, "kernel", None)
     return Cell(
         source=source,
-        file=shell.compile.cache(shell.transform_cell(source), number, source),
+        file=shell.compile.cache(transformed, number, source),
         names=names,
         closed=found.closed,
         execution_count=number,

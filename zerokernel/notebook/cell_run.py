@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from zerokernel.crossing import Committed, Shipment, ambient
+from zerokernel.crossing import Committed, Shipment
 from zerokernel.errors import (
     BrokerLost,
     ChannelClosed,
@@ -241,8 +241,7 @@ class CellRun:
                 parent=cell.parent,
                 history=cell.history,
                 sources=unknown,
-            ),
-            ambient.capture_ambient(),
+            )
         )
 
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
@@ -323,7 +322,8 @@ class CellRun:
                 f"What the cell made could not be rebuilt in the notebook, which is as it was "
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
-        ambient.apply(staged.extra.get("ambient") or {})
+        if self._connection.link is not None:
+            self._connection.link.apply_surroundings(staged.extra.get("ambient") or {})
         self._relay.finish(staged.extra.get("result"))
         self._relay.forward_payload(finished.payload)
         if finished.display_failed:

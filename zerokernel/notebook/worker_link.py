@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from zerokernel.crossing import KernelReplica, Shipment, allocate
+from zerokernel.crossing import KernelReplica, Shipment, allocate, ambient
 from zerokernel.errors import ChannelClosed, MalformedMessage, ZeroKernelError
 from zerokernel.messages import (
     CellFinished,
@@ -30,6 +30,7 @@ class WorkerLink:
         process: The worker's process id.
         fresh: Nothing was staged yet on this worker.
         known_files: Cells whose source the worker has.
+        surroundings: The ambient state on which both sides agreed last, None before that.
     """
 
     def __init__(self, channel: Channel, process: int) -> None:
@@ -38,6 +39,7 @@ class WorkerLink:
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
         self.known_files: set[str] = set()
+        self.surroundings: dict[str, Any] | None = None
 
     @staticmethod
     def open(opened: SessionOpened, settings: Settings) -> WorkerLink:
@@ -82,9 +84,18 @@ class WorkerLink:
         self.fresh = False
         return self._send(Stage(tuple(shipment.specs)), shipment)
 
-    def run(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
-        """Has the worker run the cell on what was staged."""
-        self._channel.send(cell, [pickle.dumps(surroundings)])
+    def run(self, cell: RunCell) -> None:
+        """Has the worker run the cell on what was staged, in this process's surroundings."""
+        now = ambient.capture_ambient()
+        agreed, self.surroundings = self.surroundings, now
+        news = now if agreed is None else ambient.diff(agreed, now)
+        self._channel.send(cell, [pickle.dumps(news)])
+
+    def apply_surroundings(self, changed: dict[str, Any]) -> None:
+        """Writes what the cell changed of the surroundings into this process."""
+        if changed:
+            ambient.apply(changed)
+            self.surroundings = ambient.capture_ambient()
 
     def answer_fetch(self, name: str, replica: KernelReplica) -> int:
         """Answers a name that the cell reads and that was not captured.

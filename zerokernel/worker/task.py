@@ -64,6 +64,8 @@ class TaskRunner:
         self._replica = WorkerReplica(self._shell.user_ns)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
+        self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
+        self._surroundings: dict[str, Any] | None = None  # as both sides agreed last
         self._bind: Bind | None = None  # a grant whose cell has not been found yet
         self._error: Output | None = None
         self._publishing = threading.RLock()
@@ -89,20 +91,20 @@ class TaskRunner:
             return
         assert isinstance(cell, RunCell)
         bind = self._bind or self._inbox.binds.get()
+        self._news.append(bytes(received.buffers[0]))
         if bind.request != cell.request:  # withdrawn: the grant is for a later cell
             self._bind = bind
             return
         self._bind = None
-        self._run(cell, bind, bytes(received.buffers[0]))
+        self._run(cell, bind)
 
     # --- the task -----------------------------------------------------------------------
 
-    def _run(self, cell: RunCell, bind: Bind, surroundings: bytes) -> None:
+    def _run(self, cell: RunCell, bind: Bind) -> None:
         binding = _timed(lambda: bind_slice(bind))
-        before = pickle.loads(surroundings)
         self._know_sources(cell.sources)
         try:
-            loading = _timed(lambda: self._load(cell, before))
+            loading = _timed(lambda: self._load(cell))
         except Exception as failure:  # a class's own code, most likely
             self._give_up(failure, "What the cell uses could not be rebuilt in the worker.", 0.0)
             self._control.send(TaskEnded(bind.session, bind.lease, 0.0))
@@ -123,13 +125,23 @@ class TaskRunner:
             linecache.cache[file] = (len(cell["source"]), None, lines, file)
             self._shell.compile._filename_map[file] = cell["number"]
 
-    def _load(self, cell: RunCell, surroundings: dict[str, Any]) -> None:
-        ambient.apply(ambient.diff(ambient.capture_ambient(), surroundings))
+    def _load(self, cell: RunCell) -> None:
+        self._enter_surroundings()
         staged, self._staged = self._staged, []
         for stage in staged:
             self._replica.receive(bytes(stage.buffers[0]), self._owners.pop(id(stage.message)))
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
-        self._surroundings = ambient.capture_ambient()
+
+    def _enter_surroundings(self) -> None:
+        """Makes this process's ambient state the notebook's: first all of it, then what is new."""
+        news, self._news = self._news, []
+        for changed in map(pickle.loads, news):
+            if self._surroundings is None:
+                self._surroundings = ambient.capture_ambient()
+                changed = ambient.diff(self._surroundings, changed)
+            if changed:
+                ambient.apply(changed)
+                self._surroundings = ambient.capture_ambient()
 
     def _execute(self, cell: RunCell) -> Any:
         """Runs the cell as the kernel would: same file name, same In[n], same parent."""
@@ -153,8 +165,9 @@ class TaskRunner:
         """Sends home what the cell showed last, changed and bound."""
         self._capture.drain()
         error = result.error_before_exec or result.error_in_exec
+        before, self._surroundings = self._surroundings or {}, ambient.capture_ambient()
         extra: dict[str, Any] = {
-            "ambient": ambient.diff(self._surroundings, ambient.capture_ambient()),
+            "ambient": ambient.diff(before, self._surroundings),
             "result": result.result,
             "error": error,
         }
