@@ -65,7 +65,9 @@ class ViewGeometry(Part):
     rank = LISTS
 
     def lanes(self, objects: Sequence[Any]) -> list[Lane]:
-        return [(repeat(1, len(objects)), chain.from_iterable([(root_of(o),) for o in objects]))]
+        return [
+            (repeat(1, len(objects)), chain.from_iterable([(root_of_view(o),) for o in objects]))
+        ]
 
     def facts(self, objects: Sequence[Any]) -> list[Any]:
         return [view_recipe(item)[1:] for item in objects]
@@ -181,6 +183,16 @@ def root_of(item: Any) -> Any:
     return current
 
 
+def root_of_view(item: Any) -> Any:
+    """The same; for an instance of a subclass the nearest array, as NumPy keeps it as base."""
+    base = item.base
+    if not is_plain(item) and hasattr(base, "flags") and base.flags.c_contiguous:
+        inside = base.__array_interface__["data"][0], item.__array_interface__["data"][0]
+        if 0 <= inside[1] - inside[0] <= base.nbytes - item.itemsize:
+            return base
+    return root_of(item)
+
+
 def _torch_root(base: Any, current: Any) -> Any:
     if type(base).__module__.startswith("torch") and hasattr(base, "untyped_storage"):
         return base.untyped_storage()
@@ -195,7 +207,7 @@ def address_of(root: Any) -> int:
 
 def view_recipe(item: Any) -> tuple[Any, ...]:
     """Root, dtype, shape, strides, offset in bytes, writeable, class of a stand-in base."""
-    root = root_of(item)
+    root = root_of_view(item)
     offset = item.__array_interface__["data"][0] - address_of(root) if item.size else 0
     stand_in = type(item.base) if type(item.base).__name__ == _STAND_IN else None
     return (root, item.dtype, item.shape, item.strides, offset, item.flags.writeable, stand_in)
@@ -220,7 +232,9 @@ def make_view(
 
     view: Any
     if kind is not None:
-        view = np.ndarray.__new__(kind, shape, dtype, byte_array(root), offset, strides)
+        direct = isinstance(root, np.ndarray) and root.flags.c_contiguous
+        memory = root if direct else byte_array(root)
+        view = np.ndarray.__new__(kind, shape, dtype, memory, offset, strides)
     elif stand_in is not None:
         plain: Any = np.ndarray(shape, dtype, byte_array(root), offset, strides)
         view = np.asarray(stand_in(plain.__array_interface__, base=root))

@@ -89,6 +89,7 @@ _VALUE_TYPES = frozenset(
         ("uuid", "UUID"),
         ("re", "Pattern"),
         ("zoneinfo", "ZoneInfo"),
+        ("pandas._libs.internals", "BlockValuesRefs"),  # told apart by identity alone
         ("torch", "dtype"),
         ("torch", "device"),
         ("torch", "layout"),

@@ -106,12 +106,24 @@ class DictItems(Part):
         return dict(zip(self._base.__iter__(item), self._base.values(item), strict=True))
 
     def write(self, item: Any, state: Any) -> None:
-        self._base.clear(item)
         if self._base is dict:
+            dict.clear(item)
             dict.update(item, state)
         else:
-            for key, value in state.items():
-                self._base.__setitem__(item, key, value)
+            _write_ordered(self._base, item, state)
+
+
+def _write_ordered(base: Any, item: Any, state: dict[Any, Any]) -> None:
+    """Writes an OrderedDict by what differs: the dict below it has an order of its own."""
+    kept = set(map(id, state))
+    for key in [key for key in base.__iter__(item) if id(key) not in kept]:
+        base.__delitem__(item, key)
+    for key, value in state.items():
+        if dict.get(item, key, Missing) is not value:
+            base.__setitem__(item, key, value)
+    if list(base.__iter__(item)) != list(state):
+        for key in state:
+            base.move_to_end(item, key)
 
 
 class SetItems(Part):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
+import gc
 import io
 import marshal
 import pickle
@@ -352,6 +354,15 @@ def _reduce_sentinel(packer: Packer, obj: Any) -> Reduced:
     return next((name for name, value in module.items() if value is obj), NotImplemented)
 
 
+def _reduce_proxy(packer: Packer, obj: types.MappingProxyType[Any, Any]) -> Reduced:
+    """A read-only view of a dict, over that dict."""
+    for name, value in vars(dataclasses).items():
+        if value is obj:
+            return (getattr, (dataclasses, name))
+    (mapping,) = gc.get_referents(obj)
+    return (types.MappingProxyType, (mapping,))
+
+
 def _refuse(packer: Packer, obj: Any) -> Reduced:
     travel.refuse(obj)
     return NotImplemented
@@ -360,6 +371,7 @@ def _refuse(packer: Packer, obj: Any) -> Reduced:
 _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     types.FunctionType: Packer.reduce_function,
     types.CodeType: _reduce_code,
+    types.MappingProxyType: _reduce_proxy,
     types.CellType: _reduce_cell,
     functions.World: Packer.reduce_world,
 }

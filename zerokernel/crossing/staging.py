@@ -135,6 +135,8 @@ class Staged:
                     "the notebook's version was kept"
                 )
                 self._replica.stale.add(token)
+                if form == "replace":  # the worker goes on with the new object under its token
+                    gone.append(token)
             elif form == "replace":
                 replaced[id(item)] = (item, state)
                 gone.append(token)

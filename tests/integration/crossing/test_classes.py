@@ -100,7 +100,8 @@ def test_class_statement_has_its_effects_once(pair):
         ("slotted dataclass", "(C(1), C(1) < C(2), C(1) == C(1, 'x'))"),
         (
             "slotted dataclass",
-            "[(f.name, f.default is dataclasses.MISSING) for f in dataclasses.fields(C)]",
+            "[(f.name, f.default is dataclasses.MISSING, f.metadata is dataclasses._EMPTY_METADATA)"
+            " for f in dataclasses.fields(C)]",
         ),
         ("abstract", "(isinstance(1, C), C.__abstractmethods__)"),
         ("protocol", "(isinstance(1, C), C._is_protocol)"),

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from second_interpreter import send
 
 from zerokernel.crossing import staging
 from zerokernel.errors import CommitFailed
@@ -240,3 +241,17 @@ def test_streams_do_not_get_attributes(pair):
     pair.plain("import io; x = io.BytesIO(b'abc')")
     pair.cell("x.write(b'd')")
     assert pair.namespace["x"].__getstate__()[2] is None
+
+
+def test_replaced_object_that_changed_on_both_sides_travels_again(pair):
+    """An object that can only be replaced, and was kept here, is whole in the next cell."""
+    pair.plain("e = enumerate('abcd'); keep = [e]")
+    pair.cell("n = 1")
+    pair.cell("next(e)", commit=False)
+    next(pair.namespace["e"])
+    next(pair.namespace["e"])
+    notes = pair.staged.commit().notes
+    assert len(notes) == 2  # the iterator in it is one that can be written
+    send(pair.stream, {"committed": True})
+    pair.cell("same = keep[0] is e; n = next(e)")
+    assert (pair.namespace["n"], pair.namespace["same"]) == ((2, "c"), True)

@@ -22,6 +22,21 @@ ALL = {
         "x.move_to_end('a'); x['c'] = 3",
         "list(x.items())",
     ),
+    "OrderedDict and the dict below it": (
+        "from collections import OrderedDict; x = OrderedDict(a=1, b=2, c=3)",
+        "x.move_to_end('a'); x.pop('b', 0); x['c'] += 1",
+        "(list(x.items()), list(dict.items(x)))",
+    ),
+    "mapping proxy": (
+        "from types import MappingProxyType; x = {'a': 1}; p = MappingProxyType(x)",
+        "x['b'] = p['a'] + len(p)",
+        "(p, x)",
+    ),
+    "view of a subclass": (
+        "import numpy as np\nclass T(np.ndarray): pass\nx = np.arange(6.0).view(T); v = x[1:]",
+        "u = x[2:]; u[0] += 5; w = v[::2]",
+        "(x.tolist(), u.base is x, v.base is x, w.base is v, u.tolist())",
+    ),
     "defaultdict": (
         "from collections import defaultdict; x = defaultdict(list)",
         "x['a'].append(1); x.default_factory = dict; x['b']",
