@@ -248,6 +248,8 @@ class CellRun:
         if isinstance(message, CellStarted):
             self._started_at = time.monotonic()
         elif isinstance(message, Output):
+            self._tick()
+            self._status.before_output()
             self._relay.show(message, buffers)
             if message.type == "clear_output":
                 self._status.cleared()

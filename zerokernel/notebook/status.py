@@ -88,6 +88,11 @@ class StatusLine:
         """The cell runs for ``elapsed`` of the ``limit`` seconds that it may."""
         self._propose(running_line(slice, limit, elapsed))
 
+    def before_output(self) -> None:
+        """The cell is about to show something: the line's place is above it."""
+        if self._shown is None and self._waiting is not None and self._in_place:
+            self._publish(self._waiting)
+
     def receipt(self, receipt: Receipt) -> None:
         """The cell is over. Always shown at once, where anything is."""
         figures = receipt.figures()

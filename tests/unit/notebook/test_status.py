@@ -73,6 +73,17 @@ def test_a_short_cell_shows_only_its_receipt(line: StatusLine, shell: Shell, clo
     assert phases(shell) == ["receipt"]
 
 
+def test_the_line_stands_above_the_cells_output(line: StatusLine, shell: Shell) -> None:
+    """A cell that prints at once has its line first; the receipt replaces it there."""
+    line.running("half", 60.0, 0.0)
+    assert phases(shell) == []
+    line.before_output()
+    line.before_output()
+    line.receipt(Receipt("half", 0.1))
+    assert phases(shell) == ["running", "receipt"]
+    assert [m["update"] for m in shell.display_pub.published] == [False, True]
+
+
 def test_the_same_display_is_updated_in_place(line: StatusLine, shell: Shell, clock: Clock) -> None:
     """The first publication makes the display, all later ones update that display."""
     clock.now += 1
