@@ -128,8 +128,12 @@ class TaskRunner:
     def _load(self, cell: RunCell) -> None:
         self._enter_surroundings()
         staged, self._staged = self._staged, []
+        modules = len(sys.modules)
         for stage in staged:
             self._replica.receive(bytes(stage.buffers[0]), self._owners.pop(id(stage.message)))
+        if len(sys.modules) != modules and self._surroundings is not None:
+            # What importing them drew from a generator, the notebook's import drew before.
+            ambient.apply(ambient.diff(ambient.capture_ambient(), self._surroundings))
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
 
     def _enter_surroundings(self) -> None:
