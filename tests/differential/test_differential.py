@@ -12,7 +12,6 @@ KNOWN_DIFFERENCES: dict[str, str] = {
     "train-over-two-cells": "an optimizer's step, as its scheduler wrapped it, does not travel",
     "default-generator": "torch's default generator comes home as a copy",
     "sparse-and-quantised": "torch's warning about sparse CSR comes from both processes",
-    "error-in-repr": "a result whose repr fails is shown, but the cell is not marked failed",
     "precision": "%precision in a GPU cell does not set the notebook's formatters",
     "numpy-print-options": "settings of libraries stay in the worker",
     "module-with-output": "a module's import is repeated in the notebook, so it prints twice",

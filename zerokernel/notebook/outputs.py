@@ -19,6 +19,7 @@ class OutputRelay:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self._last_traceback: list[str] = []
 
     def show(self, output: Output, buffers: list[memoryview]) -> None:
         """Shows one message; a kind that has no place in a notebook's output is dropped."""
@@ -49,6 +50,7 @@ class OutputRelay:
     def mark_display_failed(self) -> None:
         """Has the shell report the cell as failed: showing its result raised in the worker."""
         self._shell._last_traceback_during_displayhook = True
+        self._shell._last_traceback = self._last_traceback
 
     def _show_stream(self, content: dict[str, Any], _: dict[str, Any]) -> None:
         stream = sys.stderr if content["name"] == "stderr" else sys.stdout
@@ -82,6 +84,7 @@ class OutputRelay:
 
     def _show_error(self, content: dict[str, Any], _: dict[str, Any]) -> None:
         # A traceback that the cell showed and went on; the one that ends it is raised.
+        self._last_traceback = content.get("traceback") or []
         self._send(Output("error", content), [])
 
     def _send(self, output: Output, buffers: list[memoryview]) -> None:
