@@ -25,13 +25,14 @@ def is_importable(function: types.FunctionType) -> bool:
     return bool(_should_pickle_by_reference(function))
 
 
-def global_names(code: types.CodeType) -> set[str]:
+@functools.lru_cache(4096)
+def global_names(code: types.CodeType) -> frozenset[str]:
     """The names that a code object, and the code nested in it, may look up as globals."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= global_names(constant)
-    return names
+    return frozenset(names)
 
 
 class World:

@@ -6,7 +6,8 @@ import io
 import pickle
 import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import compress
+from itertools import compress, repeat
+from operator import is_
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
@@ -15,6 +16,7 @@ from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.reach import walk
 from zerokernel.crossing.shipment import (
     END,
     NAMES,
@@ -26,7 +28,7 @@ from zerokernel.crossing.shipment import (
     parts_of,
     write_changes,
 )
-from zerokernel.crossing.snapshot import Snapshot, references
+from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
 from zerokernel.errors import CannotTravel
@@ -130,13 +132,14 @@ class KernelReplica:
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
         draft = Draft(stream, packer)
         done: set[str] = set()
-        seen: set[int] = set()
+        seen: dict[int, Any] = {}
         todo = set(names) - absent.keys()
+        packer.wanted |= todo
         while True:
             if todo:
                 draft.put_names({name: self.namespace[name] for name in sorted(todo)})
                 done |= todo
-            pending = self._reach(packer, seen, changed)
+            pending = self._reach(packer, seen, changed, draft.sent)
             if pending:
                 self._put_changes(draft, pending)
             wanted = {name for name in packer.wanted if not self._stays(name)}
@@ -157,28 +160,45 @@ class KernelReplica:
             self.digest,
         )
 
-    def _reach(self, packer: Packer, seen: set[int], changed: set[int]) -> set[int]:
+    def _reach(
+        self, packer: Packer, seen: dict[int, Any], changed: set[int], sent: set[int]
+    ) -> set[int]:
         """The changed objects that what was met leads to; adds the names that functions read."""
-        if not isinstance(packer, CuttingPacker) or not (changed or self._functions):
+        if not isinstance(packer, CuttingPacker):
             return set()
-        reached: set[int] = set()
-        frontier = packer.met.keys() - seen
-        while frontier:
-            seen |= frontier
-            reached |= frontier
-            frontier = self._below(frontier) - seen
-        for token in reached & self._functions:
-            function = self.ledger.peek(token)
-            if function is not None:
-                packer.wanted |= functions.global_names(function.__code__) & self.namespace.keys()
-        return reached & changed
+        asking = self._asking(packer)
+        if not changed and not asking:
+            return set()
+        walk(packer.met.values(), seen, self._below)
+        for token, names in asking.items():
+            if id(self.ledger.peek(token)) in seen:
+                packer.wanted |= names
+        return {token for token in changed - sent if id(self.ledger.peek(token)) in seen}
 
-    def _below(self, tokens: set[int]) -> set[int]:
-        items = [item for token in tokens if (item := self.ledger.peek(token)) is not None]
-        below = self.ledger.at(references(items))
-        for token in tokens & self.snapshot.digests.keys():
-            below |= self.snapshot.digests[token].holds
-        return below
+    def _asking(self, packer: Packer) -> dict[int, set[str]]:
+        """The known functions that read names which do not travel yet, and these names.
+
+        What is light travels at once: to find out whether the cell can reach the function
+        would cost more.
+        """
+        asking: dict[int, set[str]] = {}
+        for token in list(self._functions):
+            function = self.ledger.peek(token)
+            if function is None:
+                self._functions.discard(token)
+                continue
+            names = functions.global_names(function.__code__) & self.namespace.keys()
+            missing = {name for name in names - packer.wanted if not self._stays(name)}
+            light = {n for n in missing if functions.travels_by_name(self.namespace[n])}
+            packer.wanted |= light
+            if missing - light:
+                asking[token] = missing - light
+        return asking
+
+    def _below(self, item: Any) -> list[Any]:
+        token = self.ledger.find(item)
+        found = None if token is None else self.snapshot.digests.get(token)
+        return [] if found is None else [self.ledger.peek(token) for token in found.holds]
 
     def _offenders(
         self, names: set[str], changed: set[int], error: BaseException
@@ -208,8 +228,8 @@ class KernelReplica:
         packer = self._cutting(stream)
         draft = Draft(stream, packer)
         draft.put(NAMES, {name: self.namespace[name]})
-        seen: set[int] = set()
-        while pending := self._reach(packer, seen, changed):
+        seen: dict[int, Any] = {}
+        while pending := self._reach(packer, seen, changed, draft.sent):
             self._put_changes(draft, pending)
         return {wanted for wanted in packer.wanted if not self._stays(wanted)}
 
@@ -248,11 +268,9 @@ class KernelReplica:
             self.snapshot.take(tokens, objects)
 
     def _note_functions(self, tokens: list[int], objects: list[Any]) -> None:
-        self._functions.update(
-            token
-            for token, item in zip(tokens, objects, strict=True)
-            if type(item) is types.FunctionType and item.__globals__ is self.namespace
-        )
+        chosen = list(map(is_, map(type, objects), repeat(types.FunctionType)))
+        found = zip(compress(tokens, chosen), compress(objects, chosen), strict=True)
+        self._functions.update(t for t, item in found if item.__globals__ is self.namespace)
 
     # -- what changed ------------------------------------------------------------------
 

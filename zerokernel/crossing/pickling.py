@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import enum
 import functools
@@ -43,6 +44,11 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._memory = arrays.MemoryMap()
         self._mapped = 0
         self.known_buffers: Callable[[], Iterable[Any]] = tuple
+
+    @property
+    def dispatch_table(self) -> dict[type, Any]:
+        """What cloudpickle's own is, as a dict: it is looked at for each instance."""
+        return {**copyreg.dispatch_table, **cloudpickle.Pickler._dispatch_table}
 
     def reducer_override(self, obj: Any) -> Reduced:
         """How to pickle an object of any type but the builtin containers and atoms."""

@@ -6,6 +6,8 @@ import io
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, repeat
+from operator import is_
 from typing import Any
 
 from zerokernel.crossing import opaque
@@ -79,11 +81,12 @@ class Draft:
 
     def numbered(self, number: int) -> tuple[list[int], list[Any]]:
         """The tokens and the objects that this shipment numbered; can be asked once."""
-        entries = self.memo().values()
-        base = number * SPACE
-        tokens, objects = [base + entry[0] for entry in entries], [entry[1] for entry in entries]
+        placed: dict[int, Any] = dict(self.memo().values())
         self._memo = None
-        return tokens, objects
+        base = number * SPACE
+        # In the order in which they were met, so that each later pass finds them side by side.
+        objects = list(map(placed.__getitem__, range(len(placed))))
+        return list(range(base, base + len(objects))), objects
 
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
@@ -116,7 +119,7 @@ def numbered(unpacker: Unpacker, number: int) -> tuple[list[int], list[Any]]:
     """The tokens and objects of a shipment that was loaded."""
     memo = unpacker.memo.copy()
     base = number * SPACE
-    return [base + index for index in memo], list(memo.values())
+    return list(map(base.__add__, memo)), list(memo.values())
 
 
 def write_changes(
@@ -294,13 +297,14 @@ def envelope_ids(parts: Iterable[Any]) -> set[int]:
 def instance_dicts(objects: Sequence[Any]) -> set[int]:
     """The addresses of the ``__dict__`` of instances: the receiver's counterpart is a copy."""
     found: set[int] = set()
-    kinds: set[Any] = set(map(type, objects))
-    for kind in kinds:
+    kinds: list[Any] = list(map(type, objects))
+    for kind in set(kinds):
         if kind.__name__ in ("function", "module") or issubclass(kind, type):
             continue
         if issubclass(kind, io.IOBase):  # asking it for its dict would make one
             continue
         getter = attribute_getter(kind)
         if getter is not None:
-            found.update(id(getter(item)) for item in objects if type(item) is kind)
+            chosen = compress(objects, map(is_, kinds, repeat(kind)))
+            found.update(map(id, map(getter, chosen)))
     return found

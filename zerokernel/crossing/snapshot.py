@@ -14,14 +14,18 @@ from itertools import accumulate, chain, compress, repeat
 from operator import is_
 from typing import Any
 
+from zerokernel.crossing.addresses import addresses
 from zerokernel.crossing.kinds import plan_of, uniform
 from zerokernel.crossing.parts import InstanceClass, Plan
 
 _MANY = 40  # segments
 _FEW = 16  # rows
 
-_UNTABLED = (int, float, complex)
+_UNTABLED = frozenset({int, float, complex})
 """Types whose objects pickle does not number, so that no table keeps or watches them."""
+
+_ATOMS = _UNTABLED | {bool, type(None)}
+"""Types whose objects are small and refer to nothing: a lane of these alone is kept as it is."""
 
 Digest = Callable[[Any, Plan], Any]
 Find = Callable[[list[int]], list[Any]]
@@ -41,18 +45,22 @@ class Segment:
     def fill(self, objects: Sequence[Any]) -> None:
         """Notes the present references of the objects."""
         for lengths, references in self.plan.lanes(objects):
-            present = list(references)
+            present = tuple(references)
             self.lengths.append(list(lengths))
-            self.ids.append(array("Q", map(id, present)))
-            kinds = map(type, present)
-            self.kept.extend(compress(present, map(_UNTABLED_SET.__contains__, kinds)))
+            self.ids.append(addresses(present))
+            kinds = set(map(type, present))
+            if kinds <= _ATOMS:
+                self.kept.append(present)
+            elif not kinds.isdisjoint(_UNTABLED):
+                untabled = map(_UNTABLED.__contains__, map(type, present))
+                self.kept.append(list(compress(present, untabled)))
         self.facts = _facts(self.plan, objects)
 
     def changed(self, objects: Sequence[Any], gone: set[int]) -> set[int]:
         """The tokens of objects whose references or facts are not what they were."""
         changed: set[int] = set()
         for index, (lengths, references) in enumerate(self.plan.lanes(objects)):
-            now_lengths, now = list(lengths), array("Q", map(id, references))
+            now_lengths, now = list(lengths), addresses(tuple(references))
             before = self.ids[index]
             stale = bool(gone) and not gone.isdisjoint(before)
             if stale or now_lengths != self.lengths[index] or now != before:
@@ -132,9 +140,6 @@ class Segment:
             made.ids.append(array("Q", compress(ids, each)))
         made.facts = [list(compress(facts, chosen)) for facts in self.facts]
         return made
-
-
-_UNTABLED_SET = set(_UNTABLED)
 
 
 def _facts(plan: Plan, objects: Sequence[Any]) -> list[list[Any]]:
@@ -228,6 +233,8 @@ def _by_plan(tokens: Sequence[int], objects: Sequence[Any]) -> Groups:
     kinds = list(map(type, objects))
     rest = set(kinds)
     if len(rest) < _MANY:
+        for sample in dict(zip(kinds, objects, strict=True)).values():
+            plan_of(sample)  # so that `uniform` knows the type
         for kind in list(rest):
             plan = uniform(kind)
             if plan is not None:
@@ -239,23 +246,11 @@ def _by_plan(tokens: Sequence[int], objects: Sequence[Any]) -> Groups:
                     items.extend(compress(objects, chosen))
     if not rest:
         return groups
-    for token, item, kind in zip(tokens, objects, kinds, strict=True):
-        if kind in rest:
-            plan = uniform(kind) or plan_of(item)
-            if plan.mutable:
-                members, items = groups.setdefault(plan, ([], []))
-                members.append(token)
-                items.append(item)
+    left = list(map(rest.__contains__, kinds))
+    for token, item in zip(compress(tokens, left), compress(objects, left), strict=True):
+        plan = uniform(type(item)) or plan_of(item)
+        if plan.mutable:
+            members, items = groups.setdefault(plan, ([], []))
+            members.append(token)
+            items.append(item)
     return groups
-
-
-def references(objects: Iterable[Any]) -> set[int]:
-    """The addresses of all that the objects refer to directly."""
-    groups: dict[Plan, list[Any]] = {}
-    for item in objects:
-        groups.setdefault(uniform(type(item)) or plan_of(item), []).append(item)
-    found: set[int] = set()
-    for plan, members in groups.items():
-        for _, lane in plan.lanes(members):
-            found.update(map(id, lane))
-    return found

@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, repeat
-from operator import is_
+from operator import call, gt, is_, not_, or_
 from typing import Any
 
 _ROUNDS = 20  # a long chain of weakly held links is let go over several calls
@@ -77,6 +77,7 @@ class Ledger:
         self._weak_ids: dict[int, int] = {}
         self._limbo: dict[int, Any] = {}
         self._held: list[Any] = []
+        self._died: list[Any] = []  # a weak reference whose object died
         self.holding = False
         self.gone: set[int] = set()
         self.gone_ids: set[int] = set()
@@ -91,25 +92,26 @@ class Ledger:
         `release`, because the worker may name it, and then it is gone.
         """
         ids = list(map(id, objects))
-        aside = [count <= _ALONE for count in map(sys.getrefcount, objects)]
+        aside = list(map(_ALONE.__ge__, map(sys.getrefcount, objects)))
         if skip or self._tokens:
             known = {number for number in self._tokens.keys() & ids if self._lives_at(number)}
             known |= skip
-            aside = [own or number in known for own, number in zip(aside, ids, strict=True)]
+            aside = list(map(or_, aside, map(known.__contains__, ids)))
         tokens = list(tokens)
         self._limbo.update(zip(compress(tokens, aside), compress(objects, aside), strict=True))
-        weakly = {kind for kind in set(map(type, objects)) if kind.__weakrefoffset__}
-        weak = [
-            not own and kind in weakly for own, kind in zip(aside, map(type, objects), strict=True)
-        ]
-        strong = [not (own or soft) for own, soft in zip(aside, weak, strict=True)]
-        self._strong.update(zip(compress(tokens, strong), compress(objects, strong), strict=True))
-        self._tokens.update(zip(compress(ids, strong), compress(tokens, strong), strict=True))
-        soft = list(compress(tokens, weak))
-        self._weak.update(zip(soft, map(weakref.ref, compress(objects, weak)), strict=True))
-        self._tokens.update(zip(compress(ids, weak), soft, strict=True))
-        self._weak_ids.update(zip(soft, compress(ids, weak), strict=True))
-        return [not own for own in aside]
+        kinds = list(map(type, objects))
+        weakly = {kind for kind in set(kinds) if kind.__weakrefoffset__}
+        weak = list(map(gt, map(weakly.__contains__, kinds), aside))  # and not aside
+        strong = list(map(not_, map(or_, aside, weak)))
+        hard = list(compress(tokens, strong))
+        self._strong.update(zip(hard, compress(objects, strong), strict=True))
+        self._tokens.update(zip(compress(ids, strong), hard, strict=True))
+        soft, soft_ids = list(compress(tokens, weak)), list(compress(ids, weak))
+        watched = map(weakref.ref, compress(objects, weak), repeat(self._died.append))
+        self._weak.update(zip(soft, watched, strict=True))
+        self._tokens.update(zip(soft_ids, soft, strict=True))
+        self._weak_ids.update(zip(soft, soft_ids, strict=True))
+        return list(map(not_, aside))
 
     def _lives_at(self, number: int) -> bool:
         item = self.peek(self._tokens[number])
@@ -134,9 +136,12 @@ class Ledger:
 
     def at_tokens(self, tokens: Sequence[int]) -> list[Any]:
         """The objects of many tokens, None for those that are gone."""
-        found = list(map(self._strong.get, tokens))
+        found: list[Any] = list(map(self._strong.get, tokens))
         if any(map(is_, found, repeat(None))):
             peek = self.peek
+            references: list[Any] = list(map(self._weak.get, tokens))
+            if not any(map(is_, references, repeat(None))):
+                return [*map(call, references)]
             found = [
                 peek(token) if item is None else item
                 for token, item in zip(tokens, found, strict=True)
@@ -165,7 +170,7 @@ class Ledger:
 
     def hold(self) -> None:
         """Keeps everything alive until `release`."""
-        self._held = [reference() for reference in self._weak.values()]
+        self._held = list(map(call, self._weak.values()))
         self.holding = True
 
     def release(self) -> None:
@@ -182,7 +187,9 @@ class Ledger:
     def prune(self) -> None:
         """Lets go of what only this table holds, and notices what died."""
         for _ in range(_ROUNDS):
-            self._forget([token for token, ref in self._weak.items() if ref() is None])
+            if self._died:
+                self._died.clear()
+                self._forget([token for token, ref in self._weak.items() if ref() is None])
             tokens = _only_ours(self._strong)
             if not tokens:
                 return
