@@ -41,6 +41,9 @@ RunWorker = Callable[[Channel, UnixChannel, Hello], None]
 BIND_WAIT_SECONDS = 60.0
 """A grant whose kernel does not connect within this time is reported as a failed start."""
 
+FREEZE_SECONDS = 0.05
+"""A parked worker is frozen after this time: cells that follow at once meet a running one."""
+
 IDLE_SECONDS = 1.0
 """Without a request for so long, the supervisor does what it put off."""
 
@@ -58,6 +61,7 @@ class Worker:
     started: float | None = None
     ends_at: float | None = None  # the deadline; None while no lease holds the worker
     cause: str = ""  # why it is being stopped, once it is
+    freeze_at: float | None = None  # parked, and not frozen yet
     frozen: list[int] = field(default_factory=list)
 
     def ran(self, now: float) -> float:
@@ -140,6 +144,7 @@ class Supervisor:
     def _wait_seconds(self) -> float:
         now = self._clock()
         times = [w.ends_at for w in self._workers.values() if w.ends_at is not None]
+        times += [w.freeze_at for w in self._workers.values() if w.freeze_at is not None]
         times += [until for _, until in self._unclaimed.values()]
         if self._broker is None:
             times.append(self._alone_since + self._broker_grace)
@@ -150,6 +155,9 @@ class Supervisor:
         for worker in list(self._workers.values()):
             if worker.ends_at is not None and now >= worker.ends_at:
                 self._stop(worker, "deadline")
+            elif worker.freeze_at is not None and now >= worker.freeze_at:
+                worker.freeze_at = None
+                worker.frozen = process.freeze(worker.process)
         for session, (bind, until) in list(self._unclaimed.items()):
             if now >= until:
                 del self._unclaimed[session]
@@ -229,6 +237,7 @@ class Supervisor:
             return
         worker.lease, worker.limit, worker.started = bind.lease, bind.limit, None
         worker.ends_at = now + bind.hold
+        worker.freeze_at = None
         process.thaw(worker.frozen)
         worker.frozen = []
         self._order(worker, bind)
@@ -236,11 +245,11 @@ class Supervisor:
     def _park(self, worker: Worker) -> None:
         worker.lease, worker.started, worker.ends_at = "", None, None
         if not worker.frozen:
-            worker.frozen = process.freeze(worker.process)
+            worker.freeze_at = self._clock() + FREEZE_SECONDS
 
     def _stop(self, worker: Worker, cause: str) -> None:
         worker.cause = worker.cause or cause
-        worker.ends_at = None
+        worker.ends_at = worker.freeze_at = None
         process.kill_tree(worker.process)
 
     def _order(self, worker: Worker, message: Message) -> None:
