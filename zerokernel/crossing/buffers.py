@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import ctypes
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,14 +39,30 @@ def _allocate_one(form: str, *details: Any) -> Any:
         dtype, shape, order = details
         return np.empty(tuple(shape), np.dtype(dtype), order)
     if form == "storage":
-        import torch
-
-        return torch.UntypedStorage(details[0])  # type: ignore[no-untyped-call]
+        return _new_storage(details[0])
     if form == "bytes":
         import numpy as np
 
         return np.empty(details[0], np.uint8)
     raise ValueError(f"unknown form of buffer: {form!r}")
+
+
+_libc = ctypes.CDLL(None)
+_MADV_HUGEPAGE = 14
+_HUGE = 2 << 20
+_LARGE = 4 << 20  # from here on NumPy asks for huge pages
+
+
+def _new_storage(size: int) -> Any:
+    """A storage in huge pages, as NumPy's arrays are: filling it is three times as fast."""
+    import torch
+
+    storage = torch.UntypedStorage(size)  # type: ignore[no-untyped-call]
+    if size >= _LARGE and hasattr(_libc, "madvise"):
+        first = -(-storage.data_ptr() // _HUGE) * _HUGE
+        length = (storage.data_ptr() + size - first) // _HUGE * _HUGE
+        _libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_HUGEPAGE)
+    return storage
 
 
 def writable_view(owner: Any) -> memoryview:
@@ -104,6 +121,16 @@ class Window:
             "typestr": "|u1",
             "version": 3,
         }
+
+
+HASHED_PER_OBJECT = 30_000
+"""The bytes that are hashed in the time in which one object is walked."""
+
+
+def size_of(owner: Any) -> int:
+    """The bytes of an array or a storage."""
+    size: Any = owner.nbytes
+    return int(size() if callable(size) else size)
 
 
 def digests(owner: Any) -> Digests:

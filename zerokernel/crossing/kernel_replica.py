@@ -11,7 +11,7 @@ from operator import is_
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
-from zerokernel.crossing.buffers import byte_array, digests
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array, digests, size_of
 from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
@@ -32,6 +32,8 @@ from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
 from zerokernel.errors import CannotTravel
+
+_MANY = 50_000  # objects of a shipment that is noted while the worker loads it
 
 
 class KernelReplica:
@@ -62,14 +64,18 @@ class KernelReplica:
         self.names_at_ship: dict[str, int] = {}
         self._number = 0
         self._functions: set[int] = set()
+        self._unsettled: Draft | None = None
+        self._now: dict[int, Any] = {}
+        self._unseen: set[int] | None = None  # buffers not hashed yet; None: nothing looked at
 
-    @without_collector
     def _stays(self, name: str) -> bool:
         """Whether a name is the shell's own here, as the worker's shell has its own."""
         return stays(name) or (name in self._own and self.namespace[name] is self._own[name])
 
+    @without_collector
     def prune(self) -> None:
         """After each plain cell: lets go of containers that only this table holds."""
+        self.settle()
         if not self.ledger.holding:
             self.ledger.prune()
 
@@ -82,13 +88,16 @@ class KernelReplica:
         Names that the namespace does not have are left out. A name whose object cannot
         travel is in ``absent`` of the shipment; the others travel.
         """
+        self.settle()
         if self.ledger.holding:  # the last cell was never committed: the worker's state is unknown
             self.stale |= self.snapshot.tokens()
             self.digests.clear()
         self.ledger.release()
-        self.ledger.prune()
-        self.look()
-        self._look_at_buffers()
+        self._now = {}
+        self._unseen = None
+        if names:  # else the cell sees nothing of what is known, unless it fetches it
+            self.ledger.prune()
+            self._look_closely()
         changed = set(self.stale)
         self.ledger.hold()
         self.names_at_ship = {name: id(value) for name, value in self.namespace.items()}
@@ -103,8 +112,11 @@ class KernelReplica:
         Raises:
             KeyError: The namespace has no such name.
         """
+        self.settle()
         if name not in self.namespace:
             raise KeyError(name)
+        if self._unseen is None:
+            self._look_closely()
         # What changed here during the cell is not sent over what the cell may have done.
         for token in self.stale & self._now.keys():
             self._now[token] = digests(self.ledger.get(token))
@@ -121,8 +133,21 @@ class KernelReplica:
             absent = self._offenders(present, changed, error)
             draft = self._pack(present, changed, header, absent)
         shipment = draft.finish(absent)
-        self._sent(draft)
+        self._unsettled = draft
+        if shipment.object_count < _MANY:
+            self.settle()
         return shipment
+
+    @without_collector
+    def settle(self) -> None:
+        """Notes what was sent, which for a large shipment takes longer than making it.
+
+        To be called as soon as the shipment is under way, so that it is done while the worker
+        loads; the next call of any other method does it at the latest.
+        """
+        draft, self._unsettled = self._unsettled, None
+        if draft is not None:
+            self._sent(draft)
 
     def _pack(
         self, names: Iterable[str], changed: set[int], header: Any, absent: dict[str, str]
@@ -167,13 +192,24 @@ class KernelReplica:
         if not isinstance(packer, CuttingPacker):
             return set()
         asking = self._asking(packer)
-        if not changed and not asking:
+        if self._unseen and self._hashes_fast():
+            self._look_at_buffers(changed, None)
+        if not changed and not asking and not self._unseen:
             return set()
         walk(packer.met.values(), seen, self._below)
+        if self._unseen:
+            self._look_at_buffers(changed, seen)
         for token, names in asking.items():
             if id(self.ledger.peek(token)) in seen:
                 packer.wanted |= names
         return {token for token in changed - sent if id(self.ledger.peek(token)) in seen}
+
+    def _hashes_fast(self) -> bool:
+        """Whether hashing all buffers costs less than finding those that the cell can reach."""
+        living = [
+            item for token in self._unseen or () if (item := self.ledger.peek(token)) is not None
+        ]
+        return sum(map(size_of, living)) < len(self.ledger) * HASHED_PER_OBJECT
 
     def _asking(self, packer: Packer) -> dict[int, set[str]]:
         """The known functions that read names which do not travel yet, and these names.
@@ -280,15 +316,23 @@ class KernelReplica:
         self.ledger.gone_ids = set()
         self.stale = {token for token in self.stale if self.ledger.peek(token) is not None}
 
-    def _look_at_buffers(self) -> None:
-        self._now: dict[int, Any] = {}
-        for token in self.snapshot.buffers:
+    def _look_closely(self) -> None:
+        self.look()
+        self._unseen = set(self.snapshot.buffers)
+
+    def _look_at_buffers(self, changed: set[int], seen: dict[int, Any] | None) -> None:
+        """Hashes the buffers among what was reached (``seen``; None: all) and not looked at."""
+        assert self._unseen is not None
+        for token in list(self._unseen):
             item = self.ledger.peek(token)
             if item is None:
-                continue
-            self._now[token] = digests(item)
-            if self._now[token] != self.digests.get(token):
-                self.stale.add(token)
+                self._unseen.discard(token)
+            elif seen is None or id(item) in seen:
+                self._unseen.discard(token)
+                self._now[token] = digests(item)
+                if self._now[token] != self.digests.get(token):
+                    self.stale.add(token)
+                    changed.add(token)
 
     def digest(self, item: Any, plan: Plan) -> opaque.Digested:
         """The digest of an opaque object."""
@@ -312,6 +356,7 @@ class KernelReplica:
             payload: Of the worker's shipment.
             buffers: The owners that `allocate` gave for its specs, filled.
         """
+        self.settle()
         header, parts, unpacker = parts_of(
             payload,
             lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get, False),

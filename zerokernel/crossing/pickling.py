@@ -39,6 +39,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.owners: list[Any] = []
         self.specs: list[Any] = []
         self.wanted: set[str] = set()
+        self.met: dict[int, Any] = {}
         self.notes: list[Any] = []
         self._worlds: dict[int, functions.World] = {}
         self._memory = arrays.MemoryMap()
@@ -207,7 +208,6 @@ class CuttingPacker(Packer):
         super().__init__(stream, namespace, in_worker)
         self._find = find
         self.whole: Any = None
-        self.met: dict[int, Any] = {}
 
     def persistent_id(self, obj: Any) -> int | None:
         """The token of an object that the other side holds."""

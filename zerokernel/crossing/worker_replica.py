@@ -9,12 +9,13 @@ from itertools import compress, repeat
 from typing import Any
 
 from zerokernel.crossing import opaque, travel
-from zerokernel.crossing.buffers import allocate, digests
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate, digests, size_of
 from zerokernel.crossing.hidden import is_history, stays
 from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Unpacker
+from zerokernel.crossing.reach import walk
 from zerokernel.crossing.replacing import patches
 from zerokernel.crossing.shipment import (
     CHANGES,
@@ -55,6 +56,7 @@ class WorkerReplica:
         self._number = 1
         self._sent: Draft | None = None
         self._owners: list[Any] = []
+        self._sees = False  # whether the cell can reach anything that is known
 
     # -- in ----------------------------------------------------------------------------
 
@@ -84,11 +86,13 @@ class WorkerReplica:
                 del self._namespace[name]
         self._namespace.update(self._own | names)
         self._before = dict(self._namespace)
+        self._sees = bool(names or self._only)
 
     @without_collector
     def absorb(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
         names, _ = self._load(payload, buffers)
+        self._sees = True
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
         self._before.update(fresh)
@@ -182,7 +186,7 @@ class WorkerReplica:
             for name, value in self._before.items()
             if name not in now and not self._is_own(name, value) and name not in skip
         ]
-        changed = self._changed()
+        changed = self._changed([*now.values(), *extra.values()])
         self._number += 2
         worker_only: dict[str, str] = {}
         stuck: set[int] = set()
@@ -192,6 +196,10 @@ class WorkerReplica:
         except Exception:
             bound, roots, stuck = self._sift(bound, roots, changed, worker_only)
             draft = self._pack(bound, deleted, roots, changed - stuck, worker_only)
+        if not self._sees and draft.packer.met:  # through something that a library keeps
+            self._sees = True
+            self._number -= 2
+            return self.returns(extra, hidden)
         self._stuck = stuck
         self._sent = draft
         return draft.finish({})
@@ -353,14 +361,31 @@ class WorkerReplica:
                 self._digests[token] = digests(self._holdings.get(token))
             self._received[token] = self._digests[token]
 
-    def _changed(self) -> set[int]:
+    def _changed(self, roots: Iterable[Any]) -> set[int]:
+        """The known objects that changed; what the cell cannot reach waits until it can."""
+        if not self._sees:
+            return set(self._stuck)
         changed = self._snapshot.changed(self._holdings.at_tokens, set()) | self._stuck
-        for token in self._snapshot.buffers:
+        for token in self._reachable_buffers(roots):
             now = digests(self._holdings.get(token))
             if now != self._digests.get(token):
                 changed.add(token)
                 self._digests[token] = now
         return {token for token in changed if self._holdings.peek(token) is not None}
+
+    def _reachable_buffers(self, roots: Iterable[Any]) -> list[int]:
+        """Those among roots, unless hashing all is faster than finding them."""
+        held = {token: self._holdings.get(token) for token in self._snapshot.buffers}
+        if sum(map(size_of, held.values())) < len(self._holdings) * HASHED_PER_OBJECT:
+            return list(held)
+        seen: dict[int, Any] = {}
+        walk(roots, seen, self._below)
+        return [token for token, item in held.items() if id(item) in seen]
+
+    def _below(self, item: Any) -> list[Any]:
+        token = self._holdings.find(item)
+        found = None if token is None else self._snapshot.digests.get(token)
+        return [] if found is None else [self._holdings.peek(token) for token in found.holds]
 
     def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
         return opaque.digest(item, plan, self._cutting)

@@ -35,7 +35,11 @@ class Pair:
         self.namespace["__name__"] = "__main__"
         self.kernel = KernelReplica(self.namespace)
         if tell:
-            send(self.stream, {"reset": True})
+            self.reset_worker()
+
+    def reset_worker(self):
+        """The worker begins anew, as another process would."""
+        send(self.stream, {"reset": True})
 
     def plain(self, source):
         """Runs a plain cell in the notebook."""

@@ -5,7 +5,7 @@ import threading
 import pytest
 from second_interpreter import send
 
-from zerokernel.crossing import staging
+from zerokernel.crossing import kernel_replica, staging
 from zerokernel.errors import CommitFailed
 
 
@@ -255,3 +255,64 @@ def test_replaced_object_that_changed_on_both_sides_travels_again(pair):
     send(pair.stream, {"committed": True})
     pair.cell("same = keep[0] is e; n = next(e)")
     assert (pair.namespace["n"], pair.namespace["same"]) == ((2, "c"), True)
+
+
+def test_buffer_that_no_cell_uses_is_neither_hashed_nor_sent(pair, monkeypatch):
+    """What changed here travels with the first cell that uses it, and costs nothing before."""
+    pair.plain("import numpy as np\na = np.zeros(500_000); d = {'deep': [a]}; x = [1]")
+    pair.cell("n = d['deep'][0].sum()", names=["d"])
+    pair.namespace["a"] += 1
+    hashed = []
+    real = kernel_replica.digests
+    monkeypatch.setattr(kernel_replica, "digests", lambda item: hashed.append(item) or real(item))
+    pair.cell("x.append(2)", names=["x"])
+    assert hashed == []
+    assert pair.shipment.byte_count < 1000
+    pair.cell("n = d['deep'][0].sum()", names=["d"])
+    assert pair.namespace["n"] == 500_000
+
+
+def test_buffer_that_a_function_reads_is_looked_at(pair):
+    """What only a notebook function reads travels as it is now."""
+    pair.plain("import numpy as np\na = np.zeros(500_000)\ndef total(): return a.sum()")
+    pair.cell("n = total()", names=["total"])
+    pair.namespace["a"] += 1
+    pair.cell("n = total(); a[0] += 5", names=["total"])
+    assert (pair.namespace["n"], pair.namespace["a"][0]) == (500_000, 6)
+
+
+def test_fetch_in_a_cell_without_captures_brings_what_is_now(pair):
+    """A cell that captures nothing and fetches a known object sees its present state."""
+    pair.plain("import numpy as np\nx = [1]; a = np.zeros(500_000); d = {'a': a, 'x': x}")
+    pair.cell("n = len(d)")
+    pair.plain("x.append(2); a += 1")
+    pair.cell("n = (len(d['x']), d['a'].sum()); d['x'].append(3)", names=[], fetch=["d"])
+    assert (pair.namespace["n"], pair.namespace["x"]) == ((2, 500_000.0), [1, 2, 3])
+
+
+def test_known_object_that_a_library_kept_comes_back_changed(pair):
+    """A cell without captures that gets hold of a known object sends its changes too."""
+    pair.plain("x = [1]")
+    pair.cell("import builtins; builtins.kept = x")
+    pair.cell("import builtins; builtins.kept.append(2); y = builtins.kept", names=[])
+    assert pair.namespace["y"] is pair.namespace["x"]
+    assert pair.namespace["x"] == [1, 2]
+    pair.cell("import builtins; builtins.kept.append(3)", names=[])
+    pair.cell("n = len(x); del builtins.kept")
+    assert (pair.namespace["n"], pair.namespace["x"]) == (3, [1, 2, 3])
+
+
+def test_large_shipment_is_noted_when_there_is_time(pair):
+    """Whether `settle` is called or not, what was sent is known afterwards."""
+    for settle in (True, False):
+        pair.namespace["big"] = [[i] for i in range(60_000)]
+        before = pair.kernel.ship(["big"])
+        if settle:
+            pair.kernel.settle()
+        pair.kernel.forget_worker()
+        pair.reset_worker()
+        assert before.object_count > 60_000
+        pair.cell("big[7].append(1)")
+        assert pair.namespace["big"][7] == [7, 1]
+        pair.cell("n = len(big)")
+        assert pair.shipment.byte_count < 1000
