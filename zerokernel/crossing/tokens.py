@@ -14,6 +14,11 @@ from itertools import compress, repeat
 from operator import call, gt, is_, not_, or_
 from typing import Any
 
+from zerokernel.crossing import cycles
+
+_SHIPMENTS = 16
+"""Cycles are looked for after this many shipments, if the table has grown by half."""
+
 _ROUNDS = 20  # a long chain of weakly held links is let go over several calls
 
 SPACE = 1 << 40
@@ -77,6 +82,8 @@ class Ledger:
         self._weak_ids: dict[int, int] = {}
         self._limbo: dict[int, Any] = {}
         self._held: list[Any] = []
+        self._shipments = 0  # since cycles were looked for
+        self._without_cycles = 0  # the size of the table then
         self._died: list[Any] = []  # a weak reference whose object died
         self.holding = False
         self.gone: set[int] = set()
@@ -91,6 +98,7 @@ class Ledger:
         What nobody but ``objects`` holds was made by pickle itself. It is kept until
         `release`, because the worker may name it, and then it is gone.
         """
+        self._shipments += 1
         ids = list(map(id, objects))
         aside = list(map(_ALONE.__ge__, map(sys.getrefcount, objects)))
         if skip or self._tokens:
@@ -186,6 +194,8 @@ class Ledger:
 
     def prune(self) -> None:
         """Lets go of what only this table holds, and notices what died."""
+        if self._shipments >= _SHIPMENTS:
+            self._prune_cycles()
         for _ in range(_ROUNDS):
             if self._died:
                 self._died.clear()
@@ -195,6 +205,14 @@ class Ledger:
                 return
             while tokens:
                 tokens = self._only_ours_below(tokens)
+
+    def _prune_cycles(self) -> None:
+        self._shipments = 0
+        if len(self._strong) * 2 > self._without_cycles * 3:
+            # Not a list, which would hold them.
+            living = (item for item in map(call, self._weak.values()) if item is not None)
+            self._forget(cycles.unreachable(self._strong, living, _ALONE))
+            self._without_cycles = len(self._strong)
 
     def _only_ours_below(self, tokens: list[int]) -> list[int]:
         """Forgets objects; returns those of their children that now only this table holds."""

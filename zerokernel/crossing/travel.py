@@ -6,6 +6,7 @@ import io
 import queue
 import socket
 import sqlite3
+import sys
 import threading
 import types
 import weakref
@@ -70,6 +71,12 @@ def explain(name: str, item: Any, error: BaseException, fits: Callable[[Any], bo
         error: What pickling the root raised.
         fits: Whether an object can be pickled by itself.
     """
+    if isinstance(error, RecursionError) or "recursion" in str(error):
+        return (
+            f"`{name}` cannot travel: it is a chain of references too long for pickle "
+            f"(sys.getrecursionlimit() is {sys.getrecursionlimit()}); keep its parts in a list, "
+            "or make it in the cell"
+        )
     path, culprit = _descend(name, item, fits)
     reason = _reason(type(culprit))
     if reason is None and isinstance(error, CannotTravel):

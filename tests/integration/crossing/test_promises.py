@@ -316,3 +316,16 @@ def test_large_shipment_is_noted_when_there_is_time(pair):
         assert pair.namespace["big"][7] == [7, 1]
         pair.cell("n = len(big)")
         assert pair.shipment.byte_count < 1000
+
+
+def test_chain_that_is_too_long_for_pickle_is_named(pair):
+    """A linked list of ten thousand nodes stays where it is, and the message says why."""
+    chain = (
+        "class N: pass\n{0} = n = N()\nfor i in range(10_000):\n    n.next = N(); n = n.next\ndel n"
+    )
+    pair.plain(chain.format("head") + "\nx = [1]")
+    done = pair.cell("x.append(2)\n" + chain.format("mine"))
+    assert pair.namespace["x"] == [1, 2]
+    for message in (pair.shipment.absent["head"], done.worker_only["mine"]):
+        assert "recursion" in message
+        assert len(message) < 300

@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+from zerokernel.crossing import KernelReplica
 from zerokernel.crossing.tokens import Ledger
 
 
@@ -72,3 +73,64 @@ def test_new_object_at_an_old_address_is_not_taken_for_the_old_one():
     ledger = filled(Thing())
     for _ in range(100):
         assert ledger.find(Thing()) is None
+
+
+def many_shipments(ledger):
+    for _ in range(20):
+        ledger.add([], [], set())
+
+
+def test_cycles_of_containers_are_let_go():
+    """Lists that hold themselves, each other, or an instance that holds them go as well."""
+    loop = []
+    loop.append(loop)
+    one, two = {}, []
+    one["two"], two[:] = two, [one]
+    thing = Thing()
+    back = [thing]
+    thing.back = back
+    alive = weakref.ref(thing)
+    ledger = filled(loop, one, two, thing, back)
+    many_shipments(ledger)
+    ledger.prune()
+    assert len(ledger) == 5
+    del loop, one, two, thing, back
+    ledger._without_cycles = 0
+    many_shipments(ledger)
+    ledger.prune()
+    gc.collect()
+    ledger.prune()
+    assert alive() is None
+    assert len(ledger) == 0
+
+
+def test_cycles_that_somebody_holds_stay():
+    """What is reachable from outside of the table stays known, through whatever it is held."""
+    loop = []
+    loop.append({"loop": loop, "inner": [1]})
+    thing = Thing()
+    thing.items = [thing]
+    holder = (lambda held: lambda: held)(loop)
+    ledger = filled(loop, loop[0], loop[0]["inner"], thing, thing.items)
+    del loop
+    many_shipments(ledger)
+    ledger.prune()
+    assert len(ledger) == 5
+    assert ledger.find(holder()) == 0
+
+
+def test_kernel_does_not_keep_cycles_for_ever():
+    """A notebook that makes a cyclic list in each cell does not grow the table without bound."""
+    namespace = {"__name__": "__main__"}
+    kernel = KernelReplica(namespace)
+    sizes = []
+    for _ in range(60):
+        namespace["x"] = [[], {}]
+        namespace["x"].append(namespace["x"])
+        kernel.ship(["x"])
+        kernel.ledger.release()
+        del namespace["x"]
+        kernel.prune()
+        gc.collect()
+        sizes.append(len(kernel.ledger))
+    assert max(sizes) < 150
