@@ -7,6 +7,7 @@ A class is made by ``type.__new__`` alone: the metaclass, ``__init_subclass__`` 
 from __future__ import annotations
 
 import abc
+import copyreg
 import enum
 import types
 from collections.abc import Iterator, Sequence
@@ -45,8 +46,52 @@ def recipe(kind: Any) -> tuple[Any, ...]:
     return (type(kind), kind.__name__, kind.__qualname__, kind.__bases__, early, at_once, tracker)
 
 
-def state(kind: Any) -> tuple[dict[str, Any], Any]:
-    """The attributes in order, and the virtual subclasses of an abstract class."""
+class Methods:
+    """Stands for the methods of a class, which are set before its other attributes are loaded.
+
+    These may hold instances of the class itself, hashed as keys of a dict for example.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        early, _ = _names(kind)
+        contents = vars(kind)
+        self.found = {
+            name: contents[name]
+            for name in early
+            if isinstance(contents[name], _METHODS) or name == "__hash__"
+        }
+
+
+_METHODS = (types.FunctionType, staticmethod, classmethod, property)
+
+
+def set_methods(kind: Any, methods: dict[str, Any]) -> None:
+    """Sets the methods of a class that `make` made."""
+    for name, value in methods.items():
+        type.__setattr__(kind, name, value)
+
+
+def is_plain_instance(kind: Any) -> bool:
+    """Whether a class has a ``__new__`` that copying must not call, and no other hook."""
+    return (
+        isinstance(kind.__new__, types.FunctionType)
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and not hasattr(kind, "__getnewargs__")
+        and not hasattr(kind, "__getnewargs_ex__")
+        and kind not in copyreg.dispatch_table
+    )
+
+
+def make_instance(kind: Any) -> Any:
+    """An instance without contents, past any ``__new__`` of Python."""
+    builtin: Any = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP)
+    return builtin.__new__(kind)
+
+
+def state(kind: Any) -> tuple[Methods, dict[str, Any], Any]:
+    """The methods, the attributes in order, and the virtual subclasses of an abstract class."""
     early, late = _names(kind)
     attributes = {
         name: None if name == "_abc_impl" else vars(kind)[name]
@@ -57,7 +102,7 @@ def state(kind: Any) -> tuple[dict[str, Any], Any]:
     if isinstance(kind, abc.ABCMeta):
         references = abc._get_dump(kind)[0]  # type: ignore[attr-defined]
         registered = [alive for reference in references if (alive := reference()) is not None]
-    return attributes, registered
+    return Methods(kind), attributes, registered
 
 
 def make(
@@ -77,9 +122,9 @@ def make(
     return found, found is not made
 
 
-def fill(kind: Any, contents: tuple[dict[str, Any], Any]) -> None:
+def fill(kind: Any, contents: tuple[Any, dict[str, Any], Any]) -> None:
     """Sets the attributes of a class that `make` made."""
-    attributes, registered = contents
+    _, attributes, registered = contents
     for name, value in attributes.items():
         if name == "_abc_impl":
             abc._abc_init(kind)  # type: ignore[attr-defined]

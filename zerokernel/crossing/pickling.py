@@ -294,7 +294,12 @@ def _class_makers(*, rewrite: bool) -> dict[str, Callable[..., Any]]:
         if rewrite or kind not in found:
             classes.fill(kind, contents)
 
-    return {"make_class": make, "fill_class": fill}
+    def set_methods(kind: type, methods: dict[str, Any]) -> object:
+        if rewrite or kind not in found:
+            classes.set_methods(kind, methods)
+        return object()
+
+    return {"make_class": make, "fill_class": fill, "set_methods": set_methods}
 
 
 def make_function(*recipe: Any) -> Any:
@@ -314,6 +319,11 @@ def finish_foreign_function(function: Any, state: Any) -> None:
 
 def make_class(*recipe: Any) -> Any:
     """Stands in the payload for `classes.make`."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def set_methods(kind: Any, methods: Any) -> None:
+    """Stands in the payload for `classes.set_methods`."""
     raise NotImplementedError("bound while unpickling")
 
 
@@ -369,6 +379,32 @@ def _reduce_proxy(packer: Packer, obj: types.MappingProxyType[Any, Any]) -> Redu
     return (types.MappingProxyType, (mapping,))
 
 
+def _reduce_methods(packer: Packer, obj: classes.Methods) -> Reduced:
+    return (set_methods, (obj.kind, obj.found))
+
+
+def _reduce_instance(packer: Packer, obj: Any) -> Reduced:
+    """An instance of a class with a ``__new__`` of its own, which is not called again."""
+    made: Any = obj.__reduce_ex__(4)
+    return (classes.make_instance, (type(obj),), *made[2:])
+
+
+_GENERATORS = {
+    ("torch._C", "Generator"): ("torch", "default_generator"),
+    ("random", "Random"): ("random", "_inst"),
+    ("numpy.random.mtrand", "RandomState"): ("numpy.random.mtrand", "_rand"),
+}
+"""Types of random generators, and where the one is that a library uses itself."""
+
+
+def _reduce_generator(packer: Packer, obj: Any) -> Reduced:
+    """A library's own generator by name; its state crosses with what is around the names."""
+    module, name = _GENERATORS[type(obj).__module__, type(obj).__qualname__]
+    if getattr(sys.modules[module], name, None) is obj:
+        return (getattr, (sys.modules[module], name))
+    return NotImplemented
+
+
 def _refuse(packer: Packer, obj: Any) -> Reduced:
     travel.refuse(obj)
     return NotImplemented
@@ -380,6 +416,7 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     types.MappingProxyType: _reduce_proxy,
     types.CellType: _reduce_cell,
     functions.World: Packer.reduce_world,
+    classes.Methods: _reduce_methods,
 }
 
 
@@ -404,4 +441,8 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_frame
     if kind.__qualname__ == "_lru_cache_wrapper":
         return _reduce_cached
+    if (kind.__module__, kind.__qualname__) in _GENERATORS:
+        return _reduce_generator
+    if classes.is_plain_instance(kind):
+        return _reduce_instance
     return _default

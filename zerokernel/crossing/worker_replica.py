@@ -44,7 +44,7 @@ class WorkerReplica:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._namespace = namespace
-        self._own = dict(namespace)
+        self._own = {n: value for n, value in namespace.items() if n != "__main__"}
         self._holdings = Holdings()
         self._snapshot = Snapshot(self._digest)
         self._digests: dict[int, Any] = {}

@@ -191,3 +191,48 @@ def test_setstate_finds_the_imports_of_the_notebook(pair):
     pair.cell("g.n += 1", names=["g"])
     assert pair.namespace["g"].n == 1
     assert pair.namespace["g"].lock is pair.namespace["lock"]
+
+
+def test_class_may_hold_instances_of_itself(pair):
+    """A singleton stays one, and instances that a class keeps by their hash are found."""
+    pair.plain(
+        "class One:\n    made = None\n"
+        "    def __new__(cls):\n"
+        "        if cls.made is None: cls.made = super().__new__(cls); cls.made.v = []\n"
+        "        return cls.made\n"
+        "class Key:\n    known = {}\n"
+        "    def __init__(self, n): self.n = n\n"
+        "    def __eq__(self, other): return self.n == other.n\n"
+        "    def __hash__(self): return hash(self.n)\n"
+        "one = One(); k = Key('a'); Key.known[k] = [k]"
+    )
+    pair.cell("One().v.append(1); same = One()\nKey.known[Key('a')].append(Key('b'))")
+    space = pair.namespace
+    assert space["same"] is space["one"] is space["One"]()
+    assert space["one"].v == [1]
+    assert [key.n for key in space["Key"].known[space["Key"]("a")]] == ["a", "b"]
+
+
+def test_new_with_arguments_is_not_called_again(pair):
+    """An instance whose class wants arguments in `__new__` travels as it is."""
+    pair.plain(
+        "calls = []\nclass P:\n    def __new__(cls, a):\n        calls.append(a)\n"
+        "        self = super().__new__(cls); self.a = a; return self\np = P([1])"
+    )
+    pair.cell("p.a.append(2); q = P(3)")
+    space = pair.namespace
+    assert (space["p"].a, space["q"].a, space["calls"]) == ([1, 2], 3, [[1, 2], 3])
+
+
+def test_generators_of_the_libraries_are_found_by_name(pair):
+    """`random`'s, NumPy's and torch's own generators are the other side's own."""
+    pair.plain(
+        "import random, torch, numpy as np\n"
+        "x = [random._inst, np.random.mtrand._rand, torch.default_generator]"
+    )
+    pair.cell(
+        "import random, torch, numpy as np\n"
+        "same = x[0] is random._inst, x[1] is np.random.mtrand._rand,"
+        " x[2] is torch.default_generator"
+    )
+    assert pair.namespace["same"] == (True, True, True)
