@@ -6,11 +6,9 @@ from tests.differential.judge import Pair
 from tests.differential.program import Program, load_all
 
 KNOWN_DIFFERENCES: dict[str, str] = {
-    "singletons": "a class whose __new__ hands out its one instance cannot be rebuilt with it",
     "main-module": "the name __main__, bound by an import, does not come back",
     "underscore-as-a-variable": "_ is taken for IPython's and does not come back",
     "train-over-two-cells": "an optimizer's step, as its scheduler wrapped it, does not travel",
-    "default-generator": "torch's default generator comes home as a copy",
     "sparse-and-quantised": "torch's warning about sparse CSR comes from both processes",
     "precision": "%precision in a GPU cell does not set the notebook's formatters",
     "numpy-print-options": "settings of libraries stay in the worker",

@@ -212,7 +212,7 @@ class CuttingPacker(Packer):
     def persistent_id(self, obj: Any) -> int | None:
         """The token of an object that the other side holds."""
         token = self._find(obj)
-        if token is None:
+        if token is None or id(obj) in _STAND_INS:
             return None
         if obj is self.whole:
             self.whole = None
@@ -446,3 +446,12 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if classes.is_plain_instance(kind):
         return _reduce_instance
     return _default
+
+
+# The other side knows each of these as a Receiver bound to one shipment's buffers: named by a
+# token, it would hand out that shipment's buffers again.
+_STAND_INS = frozenset(
+    id(item)
+    for item in tuple(globals().values())
+    if isinstance(item, types.FunctionType) and item.__module__ == __name__
+)
