@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from zerokernel.errors import GpuDeadline
+
 __version__ = "0.1.0"
+__all__ = ["GpuDeadline", "__version__"]
 
 
 def load_ipython_extension(shell: Any) -> None:

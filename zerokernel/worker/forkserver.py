@@ -46,7 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
     process.adopt_orphans()
     child = Child(kernel, own_threads)
     _share_pages()
-    Supervisor(listener, child.run, settings.broker_grace_seconds, _import_the_rest).run()
+    Supervisor(
+        listener,
+        child.run,
+        settings.broker_grace_seconds,
+        settings.return_seconds,
+        _import_the_rest,
+    ).run()
     return 0
 
 
