@@ -6,6 +6,8 @@ from zerokernel.containment.pid_namespace import PidNamespace
 from zerokernel.containment.port import Containment, Tree
 from zerokernel.containment.probing import NAMES, Finding, choose, probe, settle
 from zerokernel.containment.process_walk import ProcessWalk
+from zerokernel.containment.processes import adopt_orphans
+from zerokernel.containment.remains import end_remains, end_supervisor
 
 __all__ = [
     "NAMES",
@@ -15,8 +17,11 @@ __all__ = [
     "PidNamespace",
     "ProcessWalk",
     "Tree",
+    "adopt_orphans",
     "choose",
     "clear_groups",
+    "end_remains",
+    "end_supervisor",
     "group_prefix",
     "probe",
     "process_outside",

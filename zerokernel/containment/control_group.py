@@ -31,9 +31,9 @@ class ControlGroup:
     name = "control group"
 
     def __init__(self) -> None:
-        if (prefix := group_prefix(os.getpid())) is None:
+        self._prefix = group_prefix(os.getpid())
+        if not self._prefix:
             raise ContainmentUnavailable("no control groups of version 2 (cgroup2) are mounted")
-        self._prefix = prefix
         self._numbers = itertools.count(1)
 
     def fork(self, main: Main) -> GroupTree:
@@ -95,20 +95,22 @@ class GroupTree:
         clear_group(self.group)
 
 
-def group_prefix(process: int) -> str | None:
-    """Path with which the groups that this process makes begin; None where it can have none.
+def group_prefix(process: int) -> str:
+    """Path with which the groups that a process makes begin; "" where it can have none.
 
     Its start time is in it: a process id is used again.
     """
     directory = _directory_of(process)
     if directory is None:
-        return None
+        return ""
     return str(directory / f"{_PREFIX}-{process}-{processes.started_at(process)}-")
 
 
 def clear_groups(prefix: str) -> None:
-    """Kills all that is in the groups that a process made, and removes them."""
+    """Kills all that is in the groups that begin with a path, and removes them; "" is none."""
     folder, _, begin = prefix.rpartition("/")
+    if not begin.startswith(f"{_PREFIX}-"):
+        return
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             if name.startswith(begin):

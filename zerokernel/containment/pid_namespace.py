@@ -64,11 +64,9 @@ class PidNamespace:
             processes.become(lambda: _make(theirs, say, main))
         os.close(theirs)
         os.close(say)
-        report = _read_all(hear)
-        os.waitpid(maker, 0)  # from here on what it made are our children
-        init, worker, error = _understand(report)
+        init, worker, error = _understand(_read_all(hear))
         self._lifelines.add(ours)
-        tree = NamespaceTree(worker, init, ours, self._lifelines)
+        tree = NamespaceTree(maker, init, worker, ours, self._lifelines)
         if error:
             _abort(tree)
             raise OSError(error)
@@ -78,10 +76,13 @@ class PidNamespace:
 class NamespaceTree:
     """A worker and what is in its namespace."""
 
-    def __init__(self, process: int, init: int, lifeline: int, lifelines: set[int]) -> None:
+    def __init__(
+        self, maker: int, init: int, process: int, lifeline: int, lifelines: set[int]
+    ) -> None:
         self.process = process
-        self.roots: tuple[int, ...] = (process, init)
+        self.roots = (process, init, maker)
         self.frozen = False
+        self._maker = maker  # it takes some milliseconds to end, which a start need not wait for
         self._init = init
         self._lifeline = lifeline
         self._lifelines = lifelines
@@ -101,22 +102,25 @@ class NamespaceTree:
 
     def kill(self) -> None:
         """Kills the first process, and the system with it all others."""
-        if self._init:
-            processes.send_signal(self._init, signal.SIGKILL)
-        else:
-            processes.send_signal(self.process, signal.SIGKILL)
+        self._inherit()
+        processes.send_signal(self._init, signal.SIGKILL)
 
     def clear(self) -> None:
         """Ends the namespace; the first process is gone when all others are."""
         if self._lifeline < 0:
             return
+        self._inherit()
         os.close(self._lifeline)
         self._lifelines.discard(self._lifeline)
         self._lifeline = -1
-        if self._init:
-            processes.send_signal(self._init, signal.SIGKILL)
-            _await(self._init)
-            self._init, self.roots = 0, (self.process,)
+        processes.send_signal(self._init, signal.SIGKILL)
+        _await(self._init)
+
+    def _inherit(self) -> None:
+        """Waits for the maker's end: from then on what it made are this process's children."""
+        if self._maker:
+            _await(self._maker)
+            self._maker = 0
 
     def _say(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # it was killed: so are the others
@@ -125,14 +129,15 @@ class NamespaceTree:
 
 def _abort(tree: NamespaceTree) -> None:
     """Takes back what was made before an error."""
-    if tree.process:
-        tree.kill()
-        _await(tree.process)
+    tree.kill()
+    _await(tree.process)
     tree.clear()
 
 
 def _await(process: int) -> None:
-    """Waits for a killed child, but not for one that hangs in the kernel."""
+    """Waits for a child that ends, but not for one that hangs in the kernel. 0 is none."""
+    if not process:
+        return
     until = time.monotonic() + processes.KILL_SECONDS
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(process, os.WNOHANG)[0] == 0 and time.monotonic() < until:

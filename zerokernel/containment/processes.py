@@ -141,7 +141,9 @@ def _read(path: str) -> str:
 
 
 def send_signal(process: int, number: signal.Signals) -> None:
-    """Sends a signal; one that is gone, or belongs to somebody else, is passed over."""
+    """Sends a signal; one that is gone, or belongs to somebody else, is passed over, as is 0."""
+    if process <= 0:  # 0 and less are groups
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(process, number)
 

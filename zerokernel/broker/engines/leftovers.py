@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from zerokernel.containment import clear_groups, end_supervisor, group_prefix
+
 _POLL_SECONDS = 0.05
 
 
@@ -21,7 +23,8 @@ def record_process(file: Path, process: int) -> None:
     """Writes down which process a supervisor is, for the broker after this one."""
     with contextlib.suppress(psutil.NoSuchProcess):
         created = psutil.Process(process).create_time()
-        file.write_text(json.dumps({"process": process, "created": created}))
+        groups = group_prefix(process)
+        file.write_text(json.dumps({"process": process, "created": created, "groups": groups}))
 
 
 def find_leftovers(directory: Path) -> list[psutil.Process]:
@@ -32,6 +35,7 @@ def find_leftovers(directory: Path) -> list[psutil.Process]:
         if process is not None:
             running.append(process)
         else:
+            clear_groups(_groups(file))
             for suffix in (".process", ".address", ".sock", ".log"):
                 file.with_suffix(suffix).unlink(missing_ok=True)
     return running
@@ -58,6 +62,15 @@ def _running(file: Path) -> psutil.Process | None:
     return process if same and _is_alive(process) else None
 
 
+def _groups(file: Path) -> str:
+    """How the control groups that it made begin, which can outlive it; "" where it made none."""
+    try:
+        groups = json.loads(file.read_text())["groups"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return groups if isinstance(groups, str) else ""
+
+
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -66,7 +79,5 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _kill(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
-        for one in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.Error):
-                one.kill()
+    if process.is_running():  # not another one that got its id
+        end_supervisor(process.pid, group_prefix(process.pid))

@@ -12,11 +12,10 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import psutil
-
 from zerokernel.broker.engines.leftovers import record_process
 from zerokernel.broker.engines.port import Door
 from zerokernel.client.interpreter import last_lines, with_package
+from zerokernel.containment import end_remains, end_supervisor, group_prefix
 from zerokernel.errors import (
     ChannelClosed,
     MalformedMessage,
@@ -34,6 +33,8 @@ _CLOSE_SECONDS = 5.0
 """A supervisor that was asked to end and did not by then is killed."""
 
 _numbers = itertools.count(1)
+_running: set[int] = set()
+"""The supervisors that this process started and did not yet wait for."""
 
 
 class Supervisor:
@@ -62,6 +63,7 @@ class Supervisor:
         self._base = settings.runtime_directory / f"supervisor-{os.getpid()}-{next(_numbers)}"
         # Set by `start`, taken back by `_drop`.
         self._process: subprocess.Popen[bytes] | None = None
+        self._groups = ""
         self._channel: Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -142,6 +144,8 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
+        _running.add(self._process.pid)
+        self._groups = group_prefix(self._process.pid)
         record_process(self._base.with_suffix(".process"), self._process.pid)
 
     @property
@@ -220,8 +224,10 @@ class Supervisor:
         process, self._process = self._process, None
         if process is not None:
             if kill and process.poll() is None:
-                _kill_tree(process.pid)
+                end_supervisor(process.pid, self._groups)
             process.wait()
+            _running.discard(process.pid)
+            end_remains(self._groups, _running)
         for suffix in (".address", ".sock", ".process"):
             self._base.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -241,11 +247,3 @@ def _writable(channel: Channel) -> bool:
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLOUT)
     return bool(poll.poll(0))
-
-
-def _kill_tree(process: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process)
-        for one in [*root.children(recursive=True), root]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
