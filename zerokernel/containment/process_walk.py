@@ -51,7 +51,7 @@ class WalkedTree:
     def freeze(self) -> None:
         """Stops all of it, the worker first."""
         processes.send_signal(self.process, signal.SIGSTOP)
-        below = processes.stop_all(lambda: list(processes.descendants(self.process)))
+        below = processes.stop_all(lambda: processes.descendants(self.process))
         self._stopped = [*below, self.process]
 
     def thaw(self) -> None:

@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from pathlib import Path
 from typing import NoReturn
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,8 +25,8 @@ STOP_SECONDS = 0.5
 
 _POLL_SECONDS = 0.0005
 
-Find = Callable[[], list[int]]
-"""Gives the processes that are meant, as they are now."""
+Find = Callable[[], Iterable[int]]
+"""Gives the processes that are meant, as they are now; parents before their children."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -134,7 +133,15 @@ def _fields(stat: str) -> list[str]:
 
 
 def _read(path: str) -> str:
-    return Path(path).read_text(errors="replace")
+    # A walk reads hundreds of these while what it hunts forks on: no file object, no Path.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts).decode(errors="replace")
 
 
 # --- doing ---------------------------------------------------------------------------------
@@ -149,18 +156,19 @@ def send_signal(process: int, number: signal.Signals) -> None:
 
 
 def stop_all(find: Find, seconds: float = STOP_SECONDS) -> list[int]:
-    """Stops what is found until nothing is found that could make more; returns all of it."""
+    """Stops what is found until nothing is found that could make more; returns all of it.
+
+    Each is stopped before the search goes on below it.
+    """
     stopped: dict[int, None] = {}
     until = time.monotonic() + seconds
-    while True:
-        found = find()
-        new = [process for process in found if process not in stopped]
-        for process in new:
-            send_signal(process, signal.SIGSTOP)
-        stopped.update(dict.fromkeys(new))
-        if not new and not any(map(may_fork, found)):
-            break
-        if time.monotonic() >= until:
+    while time.monotonic() < until:
+        before = len(stopped)
+        for process in find():
+            if process not in stopped:
+                send_signal(process, signal.SIGSTOP)
+                stopped[process] = None
+        if len(stopped) == before and not any(map(may_fork, stopped)):
             break
     return list(stopped)
 
@@ -177,7 +185,8 @@ def kill_all(find: Find, seconds: float = KILL_SECONDS) -> bool:
     All is stopped before the first is killed: each that dies earlier makes room for another,
     where the number of processes is limited, and leaves orphans to somebody else.
     """
-    stop_all(find)
+    for process in stop_all(find):
+        send_signal(process, signal.SIGKILL)
     until = time.monotonic() + seconds
     while alive := [process for process in find() if is_alive(process)]:
         for process in alive:
@@ -191,12 +200,11 @@ def kill_all(find: Find, seconds: float = KILL_SECONDS) -> bool:
 def kill_below(process: int, spare: Collection[int] = ()) -> bool:
     """Kills all below a process, but for the children to spare and what is below them."""
 
-    def find() -> list[int]:
-        found: list[int] = []
+    def find() -> Iterator[int]:
         for child in children(process):
             if child not in spare:
-                found += [child, *descendants(child)]
-        return found
+                yield child
+                yield from descendants(child)
 
     return kill_all(find)
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from zerokernel.containment import processes
 from zerokernel.containment.control_group import clear_groups
@@ -51,8 +51,10 @@ def _end_orphans(ours: Collection[int]) -> None:
         every = processes.children(os.getpid())
         return [one for one in every if one not in ours and processes.session_of(one) != own]
 
-    def find() -> list[int]:
-        return [one for root in strangers() for one in (root, *processes.descendants(root))]
+    def find() -> Iterator[int]:
+        for root in strangers():
+            yield root
+            yield from processes.descendants(root)
 
     until = time.monotonic() + processes.KILL_SECONDS
     while strangers() and time.monotonic() < until:

@@ -58,6 +58,7 @@ def hostile(say: int) -> None:
 
 def bomb(say: int) -> None:
     """Forks without an end, while half of those that forked end: a limited number at a time."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     take, give = os.pipe()
     os.set_blocking(take, False)
     os.write(give, b"." * BOMB_LIMIT)
