@@ -41,6 +41,10 @@ class Settings:
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
+        ledger: "auto" (sql where the extra `broker` is installed and its file can be used,
+            else memory), "memory", "sql".
+        ledger_path: The sql ledger's file, host-local; "" is one in `$XDG_STATE_HOME/zerokernel`,
+            or in the runtime directory where that is set or the home is on a network.
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -59,6 +63,8 @@ class Settings:
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
+    ledger: str = "auto"
+    ledger_path: str = ""
     emulate_ptrace_denied: bool = False
 
 
@@ -89,6 +95,21 @@ def as_environment(settings: Settings) -> dict[str, str]:
         f"ZEROKERNEL_{field.name.upper()}": str(getattr(settings, field.name))
         for field in dataclasses.fields(settings)
     }
+
+
+def state_directory(
+    settings: Settings, environment: Mapping[str, str] | None = None
+) -> Path | None:
+    """Gives where this person's files outlive a restart of the machine.
+
+    None where the runtime directory is not the usual one: what belongs to a broker of its
+    own lies there. The directory need not exist, and may be on a network home.
+    """
+    env = os.environ if environment is None else environment
+    if settings.runtime_directory != _default_runtime_directory(env):
+        return None
+    home = env.get("XDG_STATE_HOME") or os.path.join(env.get("HOME", "/"), ".local", "state")
+    return Path(home) / "zerokernel"
 
 
 def _configuration_file(env: Mapping[str, str]) -> Path:
@@ -132,7 +153,11 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         raise BadSetting(f"The setting {name} cannot be {value!r}: {error}") from error
 
 
-_CHOICES = {"channel": ("unix", "tcp"), "devices": ("auto", "nvidia", "simulated")}
+_CHOICES = {
+    "channel": ("unix", "tcp"),
+    "devices": ("auto", "nvidia", "simulated"),
+    "ledger": ("auto", "memory", "sql"),
+}
 
 
 def _checked(settings: Settings) -> Settings:

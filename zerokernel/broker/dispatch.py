@@ -64,11 +64,13 @@ class Broker:
         engine: Engine,
         ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = state
         self.engine = engine
         self.ledger = ledger
         self._clock = clock
+        self._wall_clock = wall_clock
         self._started_at = clock()
         # All mutable state: who is connected, events not handled yet, the next tick.
         self._connections: dict[str, Connection] = {}
@@ -169,7 +171,7 @@ class Broker:
             case Order(_, message):
                 self.engine.send(message)
             case Reserve(user, lease, amount):
-                self.ledger.reserve(user, lease, amount)
+                self.ledger.reserve(user, lease, amount, self._wall_clock())
             case Settle(user, lease, amount, held):
                 self.ledger.settle(user, lease, amount, held)
 

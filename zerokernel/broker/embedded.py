@@ -22,7 +22,7 @@ from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import LocalEngine
 from zerokernel.broker.engines.leftovers import find_leftovers, wait_until_gone
 from zerokernel.broker.identity import OwnerIdentity
-from zerokernel.broker.ledger import MemoryLedger
+from zerokernel.broker.ledger import Ledger, make_ledger
 from zerokernel.broker.scheduling import Policy, SchedulerState, Slice, SliceSetAside
 from zerokernel.client.address import (
     BrokerAddress,
@@ -31,7 +31,7 @@ from zerokernel.client.address import (
     remove_address,
     write_address,
 )
-from zerokernel.errors import BrokerUnavailable, DeviceBusy
+from zerokernel.errors import BrokerUnavailable, DeviceBusy, LedgerUnavailable
 from zerokernel.messages import PROTOCOL_VERSION
 from zerokernel.settings import Settings
 
@@ -110,14 +110,26 @@ def policy_of(settings: Settings) -> Policy:
 
 async def _serve(settings: Settings, slices: list[Slice]) -> None:
     state = SchedulerState(slices, policy_of(settings))
-    broker = Broker(state, LocalEngine(settings), MemoryLedger())
+    ledger = make_ledger(settings)
+    broker = Broker(state, LocalEngine(settings), ledger)
     life = _Life(settings, broker)
     leftovers = asyncio.create_task(_clear_leftovers(settings, broker))
     try:
+        recover(ledger)
         await life.run(slices)
     finally:
         leftovers.cancel()
         await asyncio.gather(leftovers, return_exceptions=True)
+        ledger.close()
+
+
+def recover(ledger: Ledger) -> None:
+    """Settles the leases that an earlier broker left open when it was killed."""
+    try:
+        for entry in ledger.recover():
+            log.warning("lease %s of a lost broker is charged %d ms", entry.lease, entry.charged)
+    except LedgerUnavailable as error:
+        log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
 
 
 class _Life:
