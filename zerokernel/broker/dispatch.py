@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import zerokernel
 from zerokernel.broker.engines.port import Door, Engine, Report
-from zerokernel.broker.ledger.port import Ledger
+from zerokernel.broker.ledger.port import Beat, Ledger
 from zerokernel.broker.scheduling import (
     Action,
     Event,
@@ -227,8 +227,25 @@ class Broker:
             "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
         }
 
+    def heartbeat(self) -> None:
+        """Notes in the books how far each lease is; to be called once a second."""
+        now = self._clock()
+        leases = [one.lease for one in self.state.slices.values() if one.lease is not None]
+        self.ledger.heartbeat(
+            {
+                lease.id: Beat(_since(lease.started_at, now), _since(lease.granted_at, now))
+                for lease in leases
+                if lease.granted_at is not None
+            }
+        )
+
     async def close(self) -> None:
         """Ends every worker and supervisor."""
         if self._timer is not None:
             self._timer.cancel()
         await self.engine.close()
+
+
+def _since(then: float | None, now: float) -> int:
+    """Gives the milliseconds since something began, at least one; 0 where it has not begun."""
+    return 0 if then is None else max(1, round(1000 * (now - then)))

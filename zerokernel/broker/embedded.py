@@ -40,6 +40,8 @@ log = logging.getLogger("zerokernel.broker")
 _PREDECESSOR_SECONDS = 10.0
 """An earlier broker that is just ending is done by then."""
 _LEFTOVER_SLACK = 2.0
+_HEARTBEAT_SECONDS = 1.0
+"""A lost lease is charged to its last heartbeat and as much more."""
 
 
 def serve_embedded(settings: Settings, visible: str | None = None) -> None:
@@ -113,13 +115,17 @@ async def _serve(settings: Settings, slices: list[Slice]) -> None:
     ledger = make_ledger(settings)
     broker = Broker(state, LocalEngine(settings), ledger)
     life = _Life(settings, broker)
-    leftovers = asyncio.create_task(_clear_leftovers(settings, broker))
+    recover(ledger)
+    tasks = [
+        asyncio.create_task(_clear_leftovers(settings, broker)),
+        asyncio.create_task(_keep_beating(broker)),
+    ]
     try:
-        recover(ledger)
         await life.run(slices)
     finally:
-        leftovers.cancel()
-        await asyncio.gather(leftovers, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         ledger.close()
 
 
@@ -130,6 +136,13 @@ def recover(ledger: Ledger) -> None:
             log.warning("lease %s of a lost broker is charged %d ms", entry.lease, entry.charged)
     except LedgerUnavailable as error:
         log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
+
+
+async def _keep_beating(broker: Broker) -> None:
+    """Notes once a second how far each lease is, which is all that a killed broker leaves."""
+    while True:
+        await asyncio.sleep(_HEARTBEAT_SECONDS)
+        broker.heartbeat()
 
 
 class _Life:

@@ -18,6 +18,9 @@ from zerokernel.settings import Settings
 
 log = logging.getLogger("zerokernel.broker")
 
+_BUSY_SECONDS = 5.0
+"""How long a broker waits for its predecessor to let go of the file."""
+
 
 def make_ledger(settings: Settings) -> Ledger:
     """Gives the ledger that the settings want; "auto" takes what can be had.
@@ -81,4 +84,4 @@ def _open_sql(path: Path) -> Ledger:
         raise LedgerUnavailable(
             f"The ledger `sql` needs `pip install 'zerokernel[broker]'` ({error})."
         ) from error
-    return SqlLedger(path)
+    return SqlLedger(path, busy_seconds=_BUSY_SECONDS)

@@ -90,11 +90,22 @@ def require_local(path: Path) -> None:
 
 
 def nearest(path: Path) -> Path:
-    """Gives the path, or its nearest parent that exists."""
+    """Gives the path, or its nearest parent that exists and can be asked.
+
+    By `statfs`, which needs no right to look inside.
+
+    Raises:
+        OSError: It cannot be asked.
+    """
     path = path.absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
+    while True:
+        try:
+            magic(path)
+            return path
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            if path == path.parent:
+                raise
+            path = path.parent
 
 
 def magic(path: Path) -> int:
@@ -113,7 +124,10 @@ def magic(path: Path) -> int:
 
 def _mounted_as(path: Path) -> str:
     """Gives the type under which the path's file system is mounted: FUSE has one magic for all."""
-    device = path.stat().st_dev
+    try:
+        device = path.stat().st_dev
+    except PermissionError:  # another user's
+        return ""
     name = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")

@@ -21,7 +21,6 @@ from zerokernel.broker.ledger.tables import accounts, leases
 from zerokernel.errors import LedgerUnavailable
 
 _RECENT = 1000
-_BUSY_SECONDS = 5.0
 
 
 class SqlLedger(Books):
@@ -44,7 +43,7 @@ class SqlLedger(Books):
         self,
         where: str | Path,
         window_seconds: float = DAY,
-        busy_seconds: float = _BUSY_SECONDS,
+        busy_seconds: float = 5.0,
     ) -> None:
         super().__init__(_SqlShelf(file_of(where), busy_seconds), window_seconds)
 
