@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[Settings, argparse.Namespace], int] = options.command
     try:
-        return command(configuration.load(), options)
+        status = command(configuration.load(), options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ZeroKernelError as error:
         print(f"zerokernel: {error}", file=sys.stderr)
         return 1

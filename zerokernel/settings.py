@@ -38,13 +38,13 @@ class Settings:
         worker_start_seconds: How long a cell waits for its worker to be ready.
         kernel_grace_seconds: How long a worker outlives the connection to its kernel.
         broker_grace_seconds: How long a supervisor outlives the connection to its broker.
-        devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
-        simulated_slices: Number of simulated slices where there is no device.
-        simulated_memory: Memory that a simulated slice claims to have.
         ledger: "auto" (sql where the extra `broker` is installed and its file can be used,
             else memory), "memory", "sql".
         ledger_path: The sql ledger's file, host-local; "" is one in `$XDG_STATE_HOME/zerokernel`,
             or in the runtime directory where that is set or the home is on a network.
+        devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
+        simulated_slices: Number of simulated slices where there is no device.
+        simulated_memory: Memory that a simulated slice claims to have.
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -60,11 +60,11 @@ class Settings:
     worker_start_seconds: float = 60.0
     kernel_grace_seconds: float = 0.0
     broker_grace_seconds: float = 5.0
+    ledger: str = "auto"
+    ledger_path: str = ""
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
-    ledger: str = "auto"
-    ledger_path: str = ""
     emulate_ptrace_denied: bool = False
 
 

@@ -29,21 +29,35 @@ class Mechanism:
     remedy: str
 
 
-def look(settings: Settings) -> tuple[Mechanism, ...] | None:
+@dataclass(frozen=True)
+class ContainmentFacts:
+    """What was tried.
+
+    Attributes:
+        wanted: The setting `containment`: "auto", or one by its name.
+        mechanisms: All that there are, the best first.
+    """
+
+    wanted: str
+    mechanisms: tuple[Mechanism, ...]
+
+
+def look(settings: Settings) -> ContainmentFacts | None:
     """Tries each mechanism; None where this version has no choice of them."""
     try:
         containment: Any = importlib.import_module("zerokernel.containment")
     except ImportError:
         return None
-    return tuple(
+    found = [
         Mechanism(one.name, one.works, one.reason, one.meaning, one.remedy)
         for one in containment.probe()
-    )
+    ]
+    return ContainmentFacts(getattr(settings, "containment", "auto"), tuple(found))
 
 
-def judge(found: tuple[Mechanism, ...] | None) -> list[Finding]:
-    """Good where the best works, limited where a lesser one does."""
-    if found is None:
+def judge(facts: ContainmentFacts | None) -> list[Finding]:
+    """Good where the best works or the wanted one, limited where a lesser one serves."""
+    if facts is None:
         return [
             limited(
                 NAME,
@@ -51,14 +65,25 @@ def judge(found: tuple[Mechanism, ...] | None) -> list[Finding]:
                 "A process that a cell moved into a session of its own outlives the worker.",
             )
         ]
-    working = [one for one in found if one.works]
-    failing = [f"{one.name}: {one.reason}" for one in found if not one.works]
-    told = "; ".join(failing)
+    if facts.wanted != "auto":
+        return [_wanted(facts)]
+    working = [one for one in facts.mechanisms if one.works]
+    told = "; ".join(f"{one.name}: {one.reason}" for one in facts.mechanisms if not one.works)
     if not working:
-        mend = next((one.remedy for one in found if one.remedy), "")
+        mend = next((one.remedy for one in facts.mechanisms if one.remedy), "Use a newer Linux.")
         return [bad(NAME, f"nothing works here ({told})", "No worker can start.", mend)]
-    chosen = working[0]
-    if chosen is found[0]:
+    best, chosen = facts.mechanisms[0], working[0]
+    if chosen is best:
         return [good(NAME, f"by {chosen.name}. {chosen.meaning}")]
     says = f"by {chosen.name}, because of {told}"
-    return [limited(NAME, says, chosen.meaning, found[0].remedy)]
+    return [limited(NAME, says, chosen.meaning, best.remedy)]
+
+
+def _wanted(facts: ContainmentFacts) -> Finding:
+    one = next((one for one in facts.mechanisms if one.name == facts.wanted), None)
+    if one is not None and one.works:
+        says = f"by {one.name}, as the setting containment wants. {one.meaning}"
+        return good(NAME, says)
+    why = one.reason if one is not None else "there is no such mechanism"
+    mend = 'Set containment = "auto".'
+    return bad(NAME, f"{facts.wanted} is wanted: {why}", "No worker can start.", mend)

@@ -26,7 +26,7 @@ from zerokernel.doctor import (
     worst,
     writes,
 )
-from zerokernel.doctor.containing import Mechanism
+from zerokernel.doctor.containing import ContainmentFacts, Mechanism
 from zerokernel.doctor.devices import DeviceFacts
 from zerokernel.doctor.examination import CHECKS, examine
 from zerokernel.doctor.limits import LimitFacts
@@ -38,10 +38,10 @@ from zerokernel.doctor.versions import VersionFacts
 from zerokernel.doctor.writes import WriteFacts
 from zerokernel.settings import Settings, load
 
-GROUP = Mechanism("control-group", True, "", "killed in one step", "")
-NO_GROUP = Mechanism("control-group", False, "it is read-only", "killed in one step", "Delegate")
-WALK = Mechanism("process-walk", True, "", "found by walking", "")
-NO_WALK = Mechanism("process-walk", False, "no /proc", "found by walking", "mount /proc")
+GROUP = Mechanism("control group", True, "", "killed in one step", "")
+NO_GROUP = Mechanism("control group", False, "it is read-only", "killed in one step", "Delegate")
+WALK = Mechanism("process walk", True, "", "found by walking", "")
+NO_WALK = Mechanism("process walk", False, "no /proc", "found by walking", "mount /proc")
 H200 = "half H200 · 70 GB"
 HOME = Place("/home/ada")
 PLACES = PlaceFacts(Place("/run/zk"), Place("/state/l.sqlite"), "auto", True, HOME, 64 << 30)
@@ -59,12 +59,19 @@ def runtime_at(**place: Any) -> PlaceFacts:
     return replace(PLACES, runtime=Place("/run/zk", **place))
 
 
+def held(wanted: str, *mechanisms: Mechanism) -> ContainmentFacts:
+    return ContainmentFacts(wanted, mechanisms)
+
+
 CASES = [
     # containment
     (containing, None, "containment", "limited", "process groups"),
-    (containing, (GROUP, WALK), "containment", "good", "control-group"),
-    (containing, (NO_GROUP, WALK), "containment", "limited", "process-walk.*read-only"),
-    (containing, (NO_GROUP, NO_WALK), "containment", "bad", "nothing works.*no /proc"),
+    (containing, held("auto", GROUP, WALK), "containment", "good", "control group"),
+    (containing, held("auto", NO_GROUP, WALK), "containment", "limited", "walk.*read-only"),
+    (containing, held("auto", NO_GROUP, NO_WALK), "containment", "bad", "nothing.*no /proc"),
+    (containing, held("process walk", GROUP, WALK), "containment", "good", "walk, as the setting"),
+    (containing, held("control group", NO_GROUP, WALK), "containment", "bad", "wanted.*read-only"),
+    (containing, held("prayer", GROUP, WALK), "containment", "bad", "no such mechanism"),
     # devices
     (devices, DeviceFacts("auto", "580", "", (H200,)), "devices", "good", "580; 1 to lease: half"),
     (devices, DeviceFacts("auto", "", "", ("s 1",), True), "devices", "limited", "no NVIDIA"),
