@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[Settings, argparse.Namespace], int] = options.command
     try:
-        return command(configuration.load(), options)
+        status = command(configuration.load(), options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ZeroKernelError as error:
         print(f"zerokernel: {error}", file=sys.stderr)
         return 1
@@ -39,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show slices, queue and notebooks")
     status.add_argument("--json", action="store_true", help="print all that is known as JSON")
     status.set_defaults(command=_status)
+    doctor = commands.add_parser("doctor", help="show what this machine allows, and what to mend")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(command=_doctor)
     stop = commands.add_parser("stop", help="end the broker and all workers")
     stop.set_defaults(command=_stop)
     return parser
@@ -64,6 +72,14 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     status = fetch_status(address)
     print(json.dumps(status, indent=2) if options.json else "\n".join(_lines(status)))
     return 0
+
+
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from zerokernel.doctor import as_json, as_lines, examine, worst
+
+    findings = examine(settings)
+    print(as_json(findings) if options.json else "\n".join(as_lines(findings)))
+    return 1 if worst(findings) == "bad" else 0
 
 
 def _stop(settings: Settings, options: argparse.Namespace) -> int:

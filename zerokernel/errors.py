@@ -75,6 +75,10 @@ class DeviceUnavailable(ZeroKernelError):
     """The devices that there should be cannot be read."""
 
 
+class LedgerUnavailable(ZeroKernelError):
+    """The ledger cannot be read or written. `zerokernel doctor` shows the state of its disk."""
+
+
 class WorkerStartFailed(ZeroKernelError):
     """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
 
