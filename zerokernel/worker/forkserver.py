@@ -48,8 +48,14 @@ def main(arguments: list[str] | None = None) -> int:
     processes.adopt_orphans()
     child = Child(kernel, own_threads)
     _share_pages()
-    grace = settings.broker_grace_seconds
-    Supervisor(listener, child.run, containment, grace, _import_the_rest).run()
+    Supervisor(
+        listener,
+        child.run,
+        containment,
+        settings.broker_grace_seconds,
+        settings.return_seconds,
+        _import_the_rest,
+    ).run()
     return 0
 
 

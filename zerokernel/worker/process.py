@@ -13,6 +13,15 @@ def is_single_threaded() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 
+def private_memory(process: int) -> int:
+    """Bytes that end with this process; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        sizes = [int(x.split()[1]) for x in lines if x.startswith(("Private_", "Swap:"))]
+        return 1024 * sum(sizes)
+    return 0
+
+
 def out_of_memory_kills() -> int:
     """How often the system or this control group killed for want of memory so far."""
     for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):

@@ -16,16 +16,22 @@ from zerokernel.containment.processes import descendants
 from zerokernel.errors import ChannelClosed
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
+    Heartbeat,
     Hello,
+    LimitNear,
     Message,
     Park,
     Shutdown,
     StopWorker,
     SupervisorReady,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
     WorkerEnded,
     WorkerForked,
+    WorkerKept,
+    WorkerParked,
 )
 from zerokernel.wire import Channel, connect
 
@@ -34,7 +40,9 @@ SECRET = b"s" * 32
 # The child obeys single words that its "kernel" sends as FetchName.
 PROGRAM = """
 import os, subprocess, sys, threading, time
-from zerokernel.messages import FetchName, FetchedName, TaskStarted, TaskEnded
+from zerokernel.messages import (
+    FetchName, FetchedName, LimitNear, TaskEnded, TaskReturning, TaskStarted, TaskStuck
+)
 from zerokernel.wire import listen
 from zerokernel.containment import processes, settle, wait_until_contained
 from zerokernel.worker.supervisor import Supervisor
@@ -47,6 +55,14 @@ def child(channel, control, hello):
             bind = control.receive().message
             control.send(TaskStarted(bind.session, bind.lease))
             word = bind.slice
+        elif word == "return":
+            control.send(TaskReturning(bind.session, bind.lease, 1.5))
+        elif word == "near":
+            control.send(LimitNear(bind.session, bind.lease))
+        elif word == "extended?":
+            word = f"{control.receive().message.limit:g}"
+        elif word == "stuck":
+            control.send(TaskStuck(bind.session, bind.lease, "inside a call"))
         elif word == "end":
             control.send(TaskEnded(bind.session, bind.lease, 1.5))
         elif word == "tree":
@@ -65,7 +81,7 @@ containment = settle(sys.argv[3])
 def idle():
     open(sys.argv[1][5:] + ".idle", "w").close()
 
-Supervisor(listener, child, containment, float(sys.argv[2]), idle).run()
+Supervisor(listener, child, containment, float(sys.argv[2]), 0.5, idle).run()
 """
 
 
@@ -103,7 +119,11 @@ class Party:
         return channel
 
     def hear(self) -> Message:
-        return self.broker.receive(20).message
+        """The next report; heartbeats and parked memory come when they come."""
+        while True:
+            message = self.broker.receive(20).message
+            if not isinstance(message, Heartbeat | WorkerParked):
+                return message
 
     def forked(self, session: str) -> tuple[Channel, int]:
         channel = self.kernel(session)
@@ -125,6 +145,14 @@ class Party:
         # A process has no command for a moment after its start.
         wait_for(lambda: len(found()) == 3, "a whole tree")
         return found()
+
+
+def beats(party: Party) -> Iterator[Heartbeat]:
+    """The supervisor's heartbeats; other reports are passed over."""
+    while True:
+        message = party.broker.receive(20).message
+        if isinstance(message, Heartbeat):
+            yield message
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -288,6 +316,77 @@ def test_deadline(party: Party) -> None:
     assert state(process) in ("gone", "Z")
 
 
+def test_what_a_task_did_instead_of_stopping_is_told(party: Party) -> None:
+    """The worker's last word before its end at the limit is part of the report."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=0.5)
+    ask(kernel, "bound?")
+    ask(kernel, "stuck")
+    assert isinstance(party.hear(), TaskStarted)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.cause, ended.detail) == ("deadline", "inside a call")
+
+
+def test_a_limit_is_extended(party: Party) -> None:
+    """The broker hears that time runs out; its answer moves the deadline and reaches the worker."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=0.5)
+    ask(kernel, "bound?")
+    ask(kernel, "near")
+    assert isinstance(party.hear(), TaskStarted)
+    assert party.hear() == LimitNear("a", "l1")
+    party.broker.send(ExtendLimit("a", "l1", 1.0))
+    assert ask(kernel, "extended?") == "1"
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert ended.ran >= 1.0
+
+
+def test_results_that_nobody_takes_end_the_worker(party: Party) -> None:
+    """The way home has a time of its own; what the cell ran until then is charged."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=60)
+    ask(kernel, "bound?")
+    ask(kernel, "return")
+    assert isinstance(party.hear(), TaskStarted)
+    assert isinstance(party.hear(), TaskReturning)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.cause, ended.ran) == ("results not taken", 1.5)
+
+
+def test_heartbeats_tell_how_long_tasks_have_run(party: Party) -> None:
+    """Also while nothing runs: silence means that the supervisor hangs."""
+    assert next(beats(party)).running == {}
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    first = next(beat for beat in beats(party) if beat.running)
+    second = next(beats(party))
+    assert 0 <= first.running["l1"] < second.running["l1"]
+
+
+def test_ends_without_a_broker_are_told_to_the_next(party: Party) -> None:
+    """What a task ran is not forgotten because there was nobody to tell it to."""
+    kernel, process = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    party.broker.close()
+    ask(kernel, "end")
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: state(process) == "gone", "the worker's end")
+    party.broker = party.call(Hello("broker"))
+    party.channels.append(party.broker)
+    ready = party.hear()
+    assert isinstance(ready, SupervisorReady)
+    assert ready.kept == 0
+    assert party.hear() == TaskEnded("a", "l1", 1.5)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.process, ended.cause) == (process, "killed")
+
+
 def test_what_is_put_off_waits_for_a_quiet_moment(party: Party, tmp_path: Path) -> None:
     """Work for idle times is done neither while a task runs nor before its end is told."""
     idle = tmp_path / "supervisor.idle"
@@ -306,7 +405,7 @@ def test_hold_without_a_start(party: Party) -> None:
     party.bind("a", "l1", hold=0.2)
     ended = party.hear()
     assert isinstance(ended, WorkerEnded)
-    assert (ended.cause, ended.ran) == ("deadline", 0.0)
+    assert (ended.cause, ended.ran) == ("start failed", 0.0)
 
 
 def test_kernel_that_comes_again_gets_a_new_worker(party: Party) -> None:
@@ -322,13 +421,16 @@ def test_kernel_that_comes_again_gets_a_new_worker(party: Party) -> None:
 
 def test_new_broker_takes_over(party: Party) -> None:
     """A broker that connects after another's end learns which workers there are."""
-    party.forked("a")
+    _, process = party.forked("a")
     party.broker.close()
     party.broker = party.call(Hello("broker"))
     party.channels.append(party.broker)
     ready = party.hear()
     assert isinstance(ready, SupervisorReady)
-    assert ready.sessions == ("a",)
+    assert ready.kept == 1
+    kept = party.hear()
+    assert isinstance(kept, WorkerKept)
+    assert (kept.session, kept.process, kept.lease, kept.ran) == ("a", process, "", -1.0)
 
 
 @pytest.mark.parametrize("party", [0.2], ids=["impatient"], indirect=True)
