@@ -14,7 +14,7 @@ import pytest
 from tests.kernels import Kernel, wait_until
 from tests.leftovers import ended
 from zerokernel.client import ensure_broker, find_broker
-from zerokernel.client.rest import fetch_usage, shut_down
+from zerokernel.client.rest import fetch_status, fetch_usage, shut_down
 from zerokernel.settings import Settings, as_environment
 
 
