@@ -41,6 +41,9 @@ class Settings:
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
+        output_bytes: Text that a cell may show; of more, the first and the last is shown.
+        output_messages: Displays that a cell may show; of more, the first and the last.
+        output_display_bytes: Data that these displays may have together.
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -59,6 +62,9 @@ class Settings:
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
+    output_bytes: int = 16 << 20
+    output_messages: int = 10_000
+    output_display_bytes: int = 256 << 20
     emulate_ptrace_denied: bool = False
 
 

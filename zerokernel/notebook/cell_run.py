@@ -241,6 +241,7 @@ class CellRun:
                 parent=cell.parent,
                 history=cell.history,
                 sources=unknown,
+                output_limits=link.output_limits,
             )
         )
 

@@ -33,8 +33,9 @@ class WorkerLink:
         surroundings: The ambient state on which both sides agreed last, None before that.
     """
 
-    def __init__(self, channel: Channel, process: int) -> None:
+    def __init__(self, channel: Channel, process: int, settings: Settings) -> None:
         self._channel = channel
+        self._settings = settings
         self.process = process
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
@@ -64,7 +65,13 @@ class WorkerLink:
         if not isinstance(ready, WorkerReady):
             channel.close()
             raise MalformedMessage("The worker's first message is not WorkerReady.")
-        return WorkerLink(channel, ready.process)
+        return WorkerLink(channel, ready.process, settings)
+
+    @property
+    def output_limits(self) -> dict[str, int]:
+        """How much a cell may show, by the names of the settings."""
+        names = ("output_bytes", "output_messages", "output_display_bytes")
+        return {name: getattr(self._settings, name) for name in names}
 
     def fileno(self) -> int:
         """Descriptor to select on."""
