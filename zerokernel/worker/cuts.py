@@ -73,18 +73,21 @@ class Tally:
         lines = []
         if self.cut_text:
             last = self.printed - self.live_text - self.between - self.cut_text
-            middle = f", {size_text(self.between)} before displays" if self.between else ""
+            parts = [f"the first {size_text(self.live_text)}"]
+            parts += [f"{size_text(self.between)} before displays"] if self.between else []
+            parts += [f"the last {size_text(last)}"] if last else []
             lines.append(
-                f"printed {size_text(self.printed)}; shown are the first "
-                f"{size_text(self.live_text)}{middle} and the last {size_text(last)} "
+                f"printed {size_text(self.printed)}; shown are {_listed(parts)} "
                 f"(setting output_bytes: {limits.output_bytes})"
             )
         if self.cut_displays:
             last = self.displayed - self.live_displays - self.cut_displays
+            parts = [f"the first {self.live_displays:,}"]
+            parts += [f"the last {last:,}"] if last else []
             lines.append(
-                f"made {self.displayed:,} displays; shown are the first "
-                f"{self.live_displays:,} and the last {last:,} (settings output_messages: "
-                f"{limits.output_messages}, output_display_bytes: {limits.output_display_bytes})"
+                f"made {self.displayed:,} displays; shown are {_listed(parts)} "
+                f"(settings output_messages: {limits.output_messages}, "
+                f"output_display_bytes: {limits.output_display_bytes})"
             )
         return note("\n".join(lines), self._figures(), f"zerokernel-{uuid.uuid4().hex}")
 
@@ -158,6 +161,10 @@ def size_text(size: int) -> str:
         step += 1
     digits = 0 if step == 0 or value >= 99.95 else 1
     return f"{value:.{digits}f} {units[step]}"
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def _last_line(text: str) -> str:

@@ -29,6 +29,9 @@ FLUSH_SECONDS = 0.02
 FLUSH_CHARACTERS = 256 << 10
 """So much of it does not wait, which bounds what a flood collects."""
 
+ALL_WAKE = 64
+"""The first pieces wake the flusher, which looks for later ones by itself."""
+
 PIPE_BYTES = 1 << 20
 """Read at once from a file descriptor."""
 
@@ -112,11 +115,12 @@ class WorkerStream(OutStream):
         size = len(string)
         if self._forked:
             return self._write_through(string) and size
-        self._pieces.append(string)
+        pieces = self._pieces
+        pieces.append(string)
         self._collected += size
         if self._collected > FLUSH_CHARACTERS:
             self.flush()
-        elif not self._written.is_set():
+        elif len(pieces) < ALL_WAKE and not self._written.is_set():
             self._written.set()
         return size
 
@@ -137,6 +141,8 @@ class WorkerStream(OutStream):
             del self._pieces[: len(pieces)]  # another thread may have added to them since
             if text := "".join(pieces):
                 self.session.send(None, "stream", {"name": self.name, "text": text})
+        if self._pieces:
+            self._written.set()
 
     def close(self) -> None:
         """Does nothing: a cell that closes sys.stdout does not end the worker's output."""
