@@ -19,7 +19,8 @@ from zerokernel import memory
 LIMITED = (
     "import resource\n"
     "from pathlib import Path\n"
-    "mapped = int(Path('/proc/self/statm').read_text().split()[{figure}]) * resource.getpagesize()\n"
+    "used = int(Path('/proc/self/statm').read_text().split()[{figure}])\n"
+    "mapped = used * resource.getpagesize()\n"
     "resource.setrlimit(resource.{kind}, (mapped + (400 << 20), resource.RLIM_INFINITY))\n"
 )
 MAKE = "import numpy as np\nsmall[0] = 2\nlarge = np.ones(600 << 20, np.uint8)"
