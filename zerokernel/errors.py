@@ -12,6 +12,9 @@ import inspect
 class ZeroKernelError(Exception):
     """Something went wrong in zerokernel."""
 
+    again = True
+    """Whether a cell that had not begun is run again; a rule of lifecycle.py may say no."""
+
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail if detail is not None else inspect.getdoc(type(self)) or "")
 
@@ -37,7 +40,7 @@ class BrokerUnavailable(ZeroKernelError):
 
 
 class BrokerLost(ZeroKernelError):
-    """The broker ended while the cell was waiting or running. Nothing was changed; run the cell again."""
+    """The broker ended and no other took its place, so the cell was ended too. Nothing was changed; run it again."""
 
 
 class ProtocolMismatch(ZeroKernelError):
@@ -76,6 +79,10 @@ class WorkerStartFailed(ZeroKernelError):
     """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
 
 
+class ContainmentUnavailable(ZeroKernelError):
+    """Workers cannot be held together in the way that was asked for. Set `containment` to "auto"."""
+
+
 class WorkerLost(ZeroKernelError):
     """The worker ended before the cell did. Nothing was changed; the next cell gets a new worker."""
 
@@ -89,7 +96,19 @@ class WorkerOutOfMemory(WorkerLost):
 
 
 class DeadlineExceeded(WorkerLost):
-    """The cell ran beyond its limit and was ended. Nothing was changed; ask for more with --duration."""
+    """The cell did not stop at its limit and was ended. Nothing was changed; ask for more with --duration."""
+
+
+class DeviceLost(WorkerLost):
+    """The GPU under the cell was lost: it fell off the bus, or its slice was taken away. Nothing was changed or charged; `%gpu` shows what is left."""
+
+
+class GpuDeadline(BaseException):
+    """Raised inside a cell shortly before its limit, so that what it has computed can come home.
+
+    Not an Exception, so that `except Exception` in a loop does not swallow it; it is raised
+    again until it takes effect. ``finally`` blocks run. At the limit itself the worker ends.
+    """
 
 
 class CrossingError(ZeroKernelError):

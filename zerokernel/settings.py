@@ -36,8 +36,17 @@ class Settings:
         broker_idle_seconds: An embedded broker without sessions ends after this time.
         broker_start_seconds: How long a kernel waits for a broker that it starts.
         worker_start_seconds: How long a cell waits for its worker to be ready.
-        kernel_grace_seconds: How long a worker outlives the connection to its kernel.
-        broker_grace_seconds: How long a supervisor outlives the connection to its broker.
+        bind_seconds: How long a worker may take from its grant to the cell's first line.
+        return_seconds: How long the results of a cell may take on their way home.
+        extend_limits: Whether a cell may run on beyond its limit while nobody waits.
+        kernel_grace_seconds: How long a session outlives its connection while the kernel
+            lives; it ends at once with the kernel.
+        broker_grace_seconds: How long workers wait for another broker when theirs is lost.
+        broker_silence_seconds: A broker that does not answer for so long is replaced.
+        supervisor_silence_seconds: A supervisor that says nothing for so long is ended.
+        parked_memory: Bytes that all parked workers together may keep; 0 is a quarter of
+            the machine's memory.
+        forkserver_idle_seconds: A forkserver without notebooks ends after this time.
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
@@ -46,6 +55,8 @@ class Settings:
         output_bytes: Text that a cell may show; of more, the first and the last is shown.
         output_messages: Displays that a cell may show; of more, the first and the last.
         output_display_bytes: Data that these displays may have together.
+        containment: How a worker's processes are held together to be frozen and killed: "auto"
+            (the best that works), "control group", "pid namespace", "process walk".
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -59,8 +70,15 @@ class Settings:
     broker_idle_seconds: float = 300.0
     broker_start_seconds: float = 20.0
     worker_start_seconds: float = 60.0
-    kernel_grace_seconds: float = 0.0
-    broker_grace_seconds: float = 5.0
+    bind_seconds: float = 60.0
+    return_seconds: float = 60.0
+    extend_limits: bool = True
+    kernel_grace_seconds: float = 10.0
+    broker_grace_seconds: float = 10.0
+    broker_silence_seconds: float = 8.0
+    supervisor_silence_seconds: float = 10.0
+    parked_memory: int = 0
+    forkserver_idle_seconds: float = 300.0
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
@@ -68,6 +86,7 @@ class Settings:
     output_bytes: int = 16 << 20
     output_messages: int = 10_000
     output_display_bytes: int = 256 << 20
+    containment: str = "auto"
     emulate_ptrace_denied: bool = False
 
 
@@ -141,7 +160,11 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         raise BadSetting(f"The setting {name} cannot be {value!r}: {error}") from error
 
 
-_CHOICES = {"channel": ("unix", "tcp"), "devices": ("auto", "nvidia", "simulated")}
+_CHOICES = {
+    "channel": ("unix", "tcp"),
+    "devices": ("auto", "nvidia", "simulated"),
+    "containment": ("auto", "control group", "pid namespace", "process walk"),
+}
 
 
 def _checked(settings: Settings) -> Settings:

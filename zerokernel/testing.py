@@ -26,6 +26,7 @@ from zerokernel.errors import WorkerStartFailed
 from zerokernel.messages import (
     PROTOCOL_VERSION,
     Bind,
+    ExtendLimit,
     Park,
     StopWorker,
     TaskEnded,
@@ -98,7 +99,7 @@ class FakeEngine:
         # What a test looks at: living workers, grants that wait for theirs, all orders.
         self.workers: dict[str, FakeWorker] = {}
         self.unclaimed: dict[str, Bind] = {}
-        self.orders: list[Bind | Park | StopWorker] = []
+        self.orders: list[Bind | ExtendLimit | Park | StopWorker] = []
         self.failure: str = ""
         self.door = Door("unix:/nowhere", "00" * 32)
 
@@ -114,7 +115,10 @@ class FakeEngine:
             raise WorkerStartFailed(self.failure)
         return self.door
 
-    def send(self, order: Bind | Park | StopWorker) -> None:
+    async def adopt(self) -> None:
+        """Nothing outlives a fake."""
+
+    def send(self, order: Bind | ExtendLimit | Park | StopWorker) -> None:
         """Obeys as a supervisor does."""
         self.orders.append(order)
         worker = self.workers.get(order.session)
@@ -122,6 +126,9 @@ class FakeEngine:
             self._bind(worker, order)
         elif worker is None:
             self.unclaimed.pop(order.session, None)
+        elif isinstance(order, ExtendLimit):
+            if worker.lease == order.lease:
+                worker.limit = order.limit
         elif isinstance(order, Park):
             worker.lease, worker.started_at, worker.parked = "", None, True
         else:

@@ -52,6 +52,10 @@ class Server:
         self._http.add_sockets(sockets)
         self.url = f"http://{host}:{sockets[0].getsockname()[1]}"
 
+    def stop(self) -> None:
+        """Stops listening; connections stay."""
+        self._http.stop()
+
     async def close(self) -> None:
         """Stops listening and closes all connections."""
         self._http.stop()

@@ -14,18 +14,23 @@ from typing import Any, Protocol
 import zerokernel
 from zerokernel.broker.engines.port import Door, Engine, Report
 from zerokernel.broker.ledger.port import Ledger
+from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
     Action,
+    Beat,
     Event,
+    Extend,
     NotebookSaid,
     Order,
     Reserve,
     SchedulerState,
+    SessionClosed,
     SessionConnected,
     SessionLost,
     Settle,
     Tell,
     Tick,
+    WorkerAdopted,
     snapshot,
 )
 from zerokernel.messages import (
@@ -37,6 +42,7 @@ from zerokernel.messages import (
     ReleaseLease,
     RequestLease,
     SessionOpened,
+    WorkerKept,
 )
 
 log = logging.getLogger("zerokernel.broker")
@@ -51,6 +57,9 @@ class Connection(Protocol):
     def replaced(self) -> None:
         """Another connection took the session over."""
 
+    def ending(self) -> None:
+        """The broker ends on purpose; nobody needs to start another now."""
+
 
 class Broker:
     """One scheduler, one engine, one ledger and the connections of notebooks.
@@ -64,8 +73,10 @@ class Broker:
         engine: Engine,
         ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
+        owner: str = "",
     ) -> None:
         self.state = state
+        self._owner = owner
         self.engine = engine
         self.ledger = ledger
         self._clock = clock
@@ -75,6 +86,7 @@ class Broker:
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
+        self._kernels = KernelWatch(self._kernel_ended)
         # Called when the last session left or the first came: an embedded broker ends when idle.
         self.on_idle_change: Callable[[bool], None] = lambda idle: None
         self.on_shutdown: Callable[[], None] = lambda: None
@@ -98,6 +110,7 @@ class Broker:
         if before := self._connections.get(opening.session):
             before.replaced()
         self._connections[opening.session] = connection
+        self._kernels.watch(opening.session, opening.process, opening.namespace)
         self.handle(SessionConnected(opening.session, opening.name, user))
         self.on_idle_change(False)
         log.info("session %s opened: %s", opening.session, opening.name)
@@ -108,15 +121,24 @@ class Broker:
         door = await self.engine.open(opening.session, opening.python, opening.environment)
         return self._opened(opening.session, door)
 
-    def disconnect(self, session: str, connection: Connection) -> None:
-        """Takes note that a connection ended."""
+    def disconnect(self, session: str, connection: Connection, closed: bool = False) -> None:
+        """Takes note that a connection ended.
+
+        Args:
+            session: Whose.
+            connection: Which one: the session may have another by now.
+            closed: Whether the notebook said that it is done.
+        """
         if self._connections.get(session) is not connection:
             return  # replaced by a newer one
         del self._connections[session]
-        self.handle(SessionLost(session))
-        log.info("session %s lost its connection", session)
+        self.handle(SessionClosed(session) if closed else SessionLost(session))
+        log.info("session %s %s", session, "closed" if closed else "lost its connection")
         if not self._connections:
             self.on_idle_change(True)
+
+    def _kernel_ended(self, session: str) -> None:
+        self.handle(SessionClosed(session))
 
     def said(self, session: str, message: Message) -> bool:
         """Takes a notebook's message. False where a notebook may not say such a thing."""
@@ -130,6 +152,10 @@ class Broker:
     def reported(self, report: Report) -> None:
         """A supervisor reported something about a session's worker."""
         self.handle(report)
+
+    def adopted(self, kept: WorkerKept) -> None:
+        """A supervisor of an earlier broker still has this worker."""
+        self.handle(WorkerAdopted(kept, self._owner))
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew."""
@@ -172,10 +198,13 @@ class Broker:
                 self.ledger.reserve(user, lease, amount)
             case Settle(user, lease, amount, held):
                 self.ledger.settle(user, lease, amount, held)
+            case Extend() | Beat():
+                pass
 
     def _forget_sessions(self) -> None:
         for session in self.state.take_forgotten():
             self.engine.forget(session)
+            self._kernels.forget(session)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -229,4 +258,7 @@ class Broker:
         """Ends every worker and supervisor."""
         if self._timer is not None:
             self._timer.cancel()
+        self._kernels.close()
+        for connection in list(self._connections.values()):
+            connection.ending()
         await self.engine.close()

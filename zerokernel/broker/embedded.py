@@ -15,15 +15,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 import zerokernel
 from zerokernel.broker.app import Server, make_application
 from zerokernel.broker.devices import DeviceLocks, Devices, choose_devices
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import LocalEngine
-from zerokernel.broker.engines.leftovers import find_leftovers, wait_until_gone
 from zerokernel.broker.identity import OwnerIdentity
 from zerokernel.broker.ledger import MemoryLedger
-from zerokernel.broker.scheduling import Policy, SchedulerState, Slice, SliceSetAside
+from zerokernel.broker.scheduling import Policy, SchedulerState, Slice
 from zerokernel.client.address import (
     BrokerAddress,
     address_file,
@@ -31,6 +32,7 @@ from zerokernel.client.address import (
     remove_address,
     write_address,
 )
+from zerokernel.containment import adopt_orphans
 from zerokernel.errors import BrokerUnavailable, DeviceBusy
 from zerokernel.messages import PROTOCOL_VERSION
 from zerokernel.settings import Settings
@@ -39,7 +41,6 @@ log = logging.getLogger("zerokernel.broker")
 
 _PREDECESSOR_SECONDS = 10.0
 """An earlier broker that is just ending is done by then."""
-_LEFTOVER_SLACK = 2.0
 
 
 def serve_embedded(settings: Settings, visible: str | None = None) -> None:
@@ -55,6 +56,7 @@ def serve_embedded(settings: Settings, visible: str | None = None) -> None:
         DeviceUnavailable: The devices cannot be read.
     """
     prepare_directory(settings.runtime_directory)
+    adopt_orphans()  # what a dead supervisor leaves comes here and is ended
     with only_one(settings.runtime_directory), DeviceLocks() as locks:
         slices = lock_slices(choose_devices(settings, visible), locks)
         asyncio.run(_serve(settings, slices))
@@ -105,19 +107,19 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(
         park_seconds=settings.park_seconds,
         kernel_grace_seconds=settings.kernel_grace_seconds,
+        bind_seconds=settings.bind_seconds,
+        return_seconds=settings.return_seconds,
+        extend_limits=settings.extend_limits,
+        parked_memory=settings.parked_memory or psutil.virtual_memory().total // 4,
     )
 
 
 async def _serve(settings: Settings, slices: list[Slice]) -> None:
-    state = SchedulerState(slices, policy_of(settings))
-    broker = Broker(state, LocalEngine(settings), MemoryLedger())
-    life = _Life(settings, broker)
-    leftovers = asyncio.create_task(_clear_leftovers(settings, broker))
-    try:
-        await life.run(slices)
-    finally:
-        leftovers.cancel()
-        await asyncio.gather(leftovers, return_exceptions=True)
+    # Numbered by the time, so that no lease has the id of an earlier broker's.
+    state = SchedulerState(slices, policy_of(settings), arrivals=time.time_ns() // 1000)
+    broker = Broker(state, LocalEngine(settings), MemoryLedger(), owner=owner())
+    await broker.engine.adopt()
+    await _Life(settings, broker).run(slices)
 
 
 class _Life:
@@ -150,8 +152,9 @@ class _Life:
         finally:
             log.info("the broker ends")
             remove_address(file, os.getpid())
-            await server.close()
+            server.stop()
             await self._broker.close()
+            await server.close()
 
     def _idle_changed(self, idle: bool) -> None:
         if self._idle_timer is not None:
@@ -160,20 +163,6 @@ class _Life:
         if idle:
             loop, wait = asyncio.get_running_loop(), self._settings.broker_idle_seconds
             self._idle_timer = loop.call_later(wait, self._ended.set)
-
-
-async def _clear_leftovers(settings: Settings, broker: Broker) -> None:
-    """Keeps the slices aside while workers of an earlier, killed broker may be on them."""
-    leftovers = find_leftovers(settings.runtime_directory)
-    if not leftovers:
-        return
-    records = list(broker.state.slices)
-    for one in records:
-        broker.handle(SliceSetAside(one, "the workers of an earlier broker still end"))
-    await wait_until_gone(leftovers, settings.broker_grace_seconds + _LEFTOVER_SLACK)
-    find_leftovers(settings.runtime_directory)  # takes their files away
-    for one in records:
-        broker.handle(SliceSetAside(one, ""))
 
 
 def owner() -> str:

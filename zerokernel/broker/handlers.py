@@ -15,7 +15,7 @@ from tornado import web, websocket
 
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import Identity, User
-from zerokernel.client.closing import CloseCode
+from zerokernel.client.closing import DONE, CloseCode
 from zerokernel.errors import MalformedMessage, ProtocolMismatch, WorkerStartFailed
 from zerokernel.messages import (
     Message,
@@ -175,7 +175,7 @@ class Events(Guarded, websocket.WebSocketHandler):
         if self._opening is not None:
             self._opening.cancel()
         if self._session:
-            self.broker.disconnect(self._session, self)
+            self.broker.disconnect(self._session, self, self.close_code == DONE)
 
     def tell(self, message: Message) -> None:
         """Sends a message to the notebook."""
@@ -189,6 +189,10 @@ class Events(Guarded, websocket.WebSocketHandler):
     def replaced(self) -> None:
         """Another connection took the session over."""
         self.end(CloseCode.REPLACED, "Another connection took the session over.")
+
+    def ending(self) -> None:
+        """The broker ends on purpose."""
+        self.end(CloseCode.ENDING, "The broker was ended.")
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Closes with a reason, cut to what a close frame holds."""

@@ -44,6 +44,11 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def process_namespace() -> str:
+    """Gives what tells the processes of this boot and PID namespace from all others."""
+    return f"{boot_id()} {os.readlink('/proc/self/ns/pid')}"
+
+
 def address_file(settings: Settings) -> Path:
     """Gives the path of the address file of this machine and boot."""
     return settings.runtime_directory / f"broker-{boot_id()}.json"

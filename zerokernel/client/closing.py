@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+DONE = 1000
+"""With this RFC 6455 code a notebook closes for good; without any, it may come back."""
+
 
 class CloseCode(IntEnum):
     """Codes of the range that RFC 6455 leaves to applications."""

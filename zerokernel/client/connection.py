@@ -22,7 +22,7 @@ from tornado import httpclient, websocket
 from zerokernel import errors
 from zerokernel.client import rest
 from zerokernel.client.address import BrokerAddress
-from zerokernel.client.closing import CloseCode
+from zerokernel.client.closing import DONE, CloseCode
 from zerokernel.errors import (
     BrokerLost,
     BrokerUnavailable,
@@ -62,10 +62,21 @@ class BrokerClient:
     Args:
         address: Of the broker.
         opening: Sent first; its session id names this session.
+        on_lost: Called in the client's thread when an open session's connection is lost, and
+            neither side had ended it.
+        silent_pings: So many without an answer mean that the broker hangs; one a second.
     """
 
-    def __init__(self, address: BrokerAddress, opening: OpenSession) -> None:
+    def __init__(
+        self,
+        address: BrokerAddress,
+        opening: OpenSession,
+        on_lost: Callable[[BrokerClient], None] = lambda client: None,
+        silent_pings: int = SILENT_PINGS,
+    ) -> None:
         self.address = address
+        self._on_lost = on_lost
+        self._silent_pings = silent_pings
         self._opening = opening
         self._readable = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
@@ -80,6 +91,7 @@ class BrokerClient:
         self._unsent: deque[bytes] = deque()
         self._ended = asyncio.Event()
         self._silent = 0
+        self._is_over = False  # one side said that the session is over
 
     def __repr__(self) -> str:
         state = "lost" if self._failure else "open" if self._opened else "opening"
@@ -118,6 +130,11 @@ class BrokerClient:
     def is_open(self) -> bool:
         """Whether the session is open now."""
         return self._opened is not None and self._failure is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether one side said that the session is over, so that nobody connects again."""
+        return self._is_over
 
     def _wait_opened(self, timeout: float | None) -> SessionOpened:
         with self._lock:
@@ -232,8 +249,10 @@ class BrokerClient:
         except Exception as error:
             self._lose(BrokerLost(f"The connection to the broker failed: {error!r}"))
         finally:
-            self._lose(BrokerLost())
+            self._lose(BrokerLost("The connection to the broker ended."))
             _finish(loop)
+            if self._opened is not None and not self._is_over:
+                self._on_lost(self)
 
     async def _serve(self) -> None:
         self._socket = await self._open_socket()
@@ -253,7 +272,7 @@ class BrokerClient:
                     await asyncio.wait_for(self._ended.wait(), PING_SECONDS)
                 self._ping()
         finally:
-            self._socket.close()
+            self._socket.close(DONE if self._is_over else None)
             # Not after the other side's answer, which a dead one never gives.
             stream.close()
 
@@ -292,7 +311,7 @@ class BrokerClient:
     def _ping(self) -> None:
         if self._ended.is_set() or self._socket is None:
             return
-        if self._silent >= SILENT_PINGS:
+        if self._silent >= self._silent_pings:
             self._lose(BrokerLost(f"The broker did not answer for {self._silent} s."))
             self._ended.set()
             return
@@ -332,6 +351,8 @@ class BrokerClient:
     def _why_closed(self) -> ZeroKernelError:
         code = self._socket.close_code if self._socket is not None else None
         reason = (self._socket.close_reason if self._socket is not None else None) or None
+        # With a code of its own the broker ended the session; without one it was lost.
+        self._is_over = code in tuple(CloseCode)
         make: Callable[[str | None], ZeroKernelError] = BrokerLost
         if code == CloseCode.PROTOCOL:
             make = ProtocolMismatch
@@ -353,6 +374,7 @@ class BrokerClient:
             os.eventfd_write(self._readable, 1)
 
     def _stop(self) -> None:
+        self._is_over = True
         self._lose(BrokerLost("The session was closed."))
         self._ended.set()
 

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
+
 from zerokernel.client.address import (
     BrokerAddress,
     address_file,
@@ -51,6 +53,24 @@ def ensure_broker(
     with _starting(settings):
         # Another kernel may have started it while this one waited for the lock.
         return find_broker(settings) or _start(settings, environment)
+
+
+def replace_hung_broker(settings: Settings) -> None:
+    """Ends this person's broker if it runs but does not answer; `ensure_broker` starts the next.
+
+    Workers and running cells outlive it, and the next broker takes them over.
+    """
+    with _starting(settings):
+        address = read_address(address_file(settings))
+        if address is None or not _runs(address.pid) or not _is_broker(address.pid):
+            return
+        with contextlib.suppress(BrokerUnavailable):
+            fetch_status(address, _ALIVE_SECONDS)
+            return
+        with contextlib.suppress(psutil.Error):
+            broker = psutil.Process(address.pid)
+            broker.kill()
+            broker.wait(_ALIVE_SECONDS)
 
 
 def find_broker(settings: Settings) -> BrokerAddress | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import select
 import time
 import uuid
@@ -15,6 +16,7 @@ from zerokernel.errors import (
     MalformedMessage,
     ZeroKernelError,
 )
+from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
     CancelRequest,
     CellFinished,
@@ -25,7 +27,9 @@ from zerokernel.messages import (
     InputReply,
     InputRequest,
     Interrupt,
+    InterruptSeen,
     LeaseEnded,
+    LimitExtended,
     Message,
     Output,
     Queued,
@@ -47,6 +51,7 @@ from zerokernel.notebook.status import StatusLine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zerokernel.client import BrokerClient
     from zerokernel.notebook.worker_link import WorkerLink
 
 TICK_SECONDS = 0.5
@@ -54,6 +59,12 @@ TICK_SECONDS = 0.5
 
 SOCKET_BYTES = 32 << 10
 """So much fits into the socket of a worker that is not reading."""
+
+RECONNECT_TICK_SECONDS = 0.05
+"""So often it is looked whether another broker serves, while the one before is gone."""
+
+IGNORED_SECONDS = 2.0
+"""A cell to which an interrupt did not get within this time is inside one long call."""
 
 CAUSE_SECONDS = 2.0
 """A worker that is gone is explained by the broker within this time, or not at all."""
@@ -72,7 +83,7 @@ class CellRun:
     ) -> None:
         self._shell = shell
         self._connection = connection
-        self._client = connection.client
+        self._client: BrokerClient = connection.client
         self._cell = cell
         self._options = options
         self._status = status
@@ -85,7 +96,9 @@ class CellRun:
         self._sent_bytes = 0
         self._granted: Granted | None = None
         self._started_at: float | None = None
+        self._broker_away = False
         self._interrupted = 0
+        self._unseen_since: float | None = None  # an interrupt that Python did not see yet
         self._lost_at: float | None = None
         self._gone: WorkerGone | None = None
         self._lease_end = ""
@@ -110,9 +123,7 @@ class CellRun:
             KeyboardInterrupt: The person stopped it while it waited.
         """
         try:
-            self._client.send(
-                RequestLease(self._request, self._options.size, self._options.duration)
-            )
+            self._ask_for_lease()
             self._prepare(self._connection.ensure_link())
             with self._interrupts.counting():
                 while self._finished is None or self._granted is None:
@@ -134,9 +145,13 @@ class CellRun:
         link = self._connection.link
         if link is not None and link.pending:
             return [link.fileno()]
-        seconds = min(TICK_SECONDS, due) if (due := self._status.due) is not None else TICK_SECONDS
+        seconds = TICK_SECONDS if (due := self._status.due) is None else min(TICK_SECONDS, due)
         poll = select.poll()
-        for source in (self._client, link, self._interrupts):
+        if self._broker_away:
+            seconds = RECONNECT_TICK_SECONDS
+        else:
+            poll.register(self._client, select.POLLIN)
+        for source in (link, self._interrupts):
             if source is not None:
                 poll.register(source, select.POLLIN)
         return [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
@@ -144,7 +159,7 @@ class CellRun:
     def _serve(self, ready: list[int]) -> None:
         if self._interrupts.fileno() in ready:
             self._on_interrupt(self._interrupts.take())
-        for message in self._client.events():
+        for message in self._broker_events():
             self._on_broker(message)
         link = self._connection.link
         if link is not None and (link.pending or link.fileno() in ready):
@@ -168,11 +183,57 @@ class CellRun:
 
     def _tick(self) -> None:
         self._status.tick()
+        now = time.monotonic()
         if self._granted is not None and self._started_at is not None:
-            elapsed = time.monotonic() - self._started_at
-            self._status.running(self._granted.slice, self._granted.limit, elapsed)
+            extended = self._granted.limit > self._options.duration
+            elapsed = now - self._started_at
+            self._status.running(self._granted.slice, self._granted.limit, elapsed, extended)
+        if self._unseen_since is not None and now - self._unseen_since > IGNORED_SECONDS:
+            self._end_worker(
+                f"the cell did not react to the interrupt for {IGNORED_SECONDS:g} s (it is inside "
+                "one long call): its worker was ended and nothing was changed"
+            )
 
-    # --- what the broker says -----------------------------------------------------------
+    # --- the broker ---------------------------------------------------------------------
+
+    def _ask_for_lease(self) -> None:
+        options = self._options
+        self._tell(RequestLease(self._request, options.size, options.duration, options.firm))
+
+    def _tell(self, message: Message) -> None:
+        """Tells the broker. While it is away nothing is told: the next one is asked anew."""
+        if self._broker_away:
+            return
+        try:
+            self._client.send(message)
+        except BrokerLost:
+            self._broker_away = True
+
+    def _broker_events(self) -> list[Message]:
+        if not self._broker_away:
+            try:
+                return self._client.events()
+            except BrokerLost:
+                self._broker_away = True
+        self._find_next_broker()
+        return []
+
+    def _find_next_broker(self) -> None:
+        """Goes on under the next broker; a cell that runs does not even need one.
+
+        Raises:
+            BrokerLost: There is none, and the cell had not begun.
+        """
+        try:
+            client = self._connection.client_after(self._client)
+        except BrokerLost:
+            if self._started_at is None:
+                raise
+            return
+        if client is not None:
+            self._client, self._broker_away = client, False
+            if self._lost_at is None:
+                self._ask_for_lease()  # with the same id: what was granted is told again
 
     def _on_broker(self, message: Message) -> None:
         if isinstance(message, Queued) and message.request == self._request:
@@ -183,11 +244,14 @@ class CellRun:
             raise failure.refused(message.code, message.reason)
         elif isinstance(message, WorkerGone):
             self._on_worker_gone(message)
+        elif isinstance(message, LimitExtended) and self._lease == message.lease:
+            assert self._granted is not None
+            self._granted = dataclasses.replace(self._granted, limit=message.limit)
         elif isinstance(message, LeaseEnded) and self._lease == message.lease:
             self._lease_end = message.reason
 
     def _on_granted(self, granted: Granted) -> None:
-        if self._granted is not None:
+        if self._granted is not None and self.began:
             return  # said again after a reconnection
         self._granted = granted
         self._status.starting(granted.slice)
@@ -256,6 +320,8 @@ class CellRun:
                 self._status.cleared()
         elif isinstance(message, FetchName):
             self._sent_bytes += link.answer_fetch(message.name, self._connection.replica)
+        elif isinstance(message, InterruptSeen):
+            self._unseen_since = None
         elif isinstance(message, InputRequest):
             link.send(self._ask(message))
 
@@ -279,7 +345,8 @@ class CellRun:
         if self._lost_at is None:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
-            raise failure.of_worker(self._gone or WorkerGone(self._connection.id, self._lease_end))
+            cause = self._lease_end or (Cause.BROKER_LOST if self._broker_away else Cause.EXITED)
+            raise failure.of_worker(self._gone or WorkerGone(self._connection.id, cause))
 
     # --- the stop button ----------------------------------------------------------------
 
@@ -290,19 +357,22 @@ class CellRun:
         if self._started_at is None or link is None:
             raise KeyboardInterrupt("stopped before the cell began; nothing was changed")
         if self._interrupted > 1:
-            self._client.send(EndWorker(self._connection.id))
-            raise KeyboardInterrupt("stopped twice: the worker was ended and nothing was changed")
+            self._end_worker("stopped twice: the worker was ended and nothing was changed")
+        self._unseen_since = time.monotonic()
         link.send(Interrupt())
+
+    def _end_worker(self, why: str) -> None:
+        self._tell(EndWorker(self._connection.id, Cause.INTERRUPTED))
+        raise KeyboardInterrupt(why)
 
     def _give_up(self) -> None:
         """Withdraws the request, or releases the lease and lets go of the worker."""
-        try:
-            if self._granted is None:
-                self._client.send(CancelRequest(self._request))
-            elif self._finished is None:
-                self._client.send(ReleaseLease(self._granted.lease))
-                self._connection.drop_worker()
-        except BrokerLost:
+        if self._granted is None:
+            self._tell(CancelRequest(self._request))
+        elif self._finished is None:
+            self._tell(ReleaseLease(self._granted.lease))
+            self._connection.drop_worker()
+        if self._broker_away:
             self._connection.drop_worker()
 
     # --- the way home -------------------------------------------------------------------

@@ -13,6 +13,7 @@ from zerokernel.errors import (
     BrokerUnavailable,
     ChannelClosed,
     WorkerStartFailed,
+    ZeroKernelError,
 )
 from zerokernel.settings import Settings, as_environment
 
@@ -41,7 +42,8 @@ class Connection:
         self._connecting = threading.Lock()
         self._replica: KernelReplica | None = None
         self._client: BrokerClient | None = None
-        self._opened: SessionOpened | None = None
+        self._closed = False
+        self._failure: ZeroKernelError | None = None  # why the last reconnection failed
 
     def __repr__(self) -> str:
         broker = "connected" if self._client else "not connected"
@@ -53,7 +55,8 @@ class Connection:
     @property
     def opened(self) -> SessionOpened | None:
         """The broker's answer, None before there is one."""
-        return self._opened
+        client = self._client
+        return client.session_opened if client is not None and client.is_open else None
 
     @property
     def client(self) -> BrokerClient:
@@ -68,19 +71,70 @@ class Connection:
         Raises:
             BrokerUnavailable: There is none and none can be started.
         """
+        self._closed = False
+        with self._connecting:
+            if (opened := self.opened) is not None:
+                return opened
+            return self._connect()
+
+    def _connect(self) -> SessionOpened:
         from zerokernel.client import BrokerClient, ensure_broker
 
+        settings = self._settings
+        client = BrokerClient(
+            ensure_broker(settings),
+            self._opening(),
+            self._lost,
+            max(1, round(settings.broker_silence_seconds / 2)),
+        )
+        try:
+            opened = client.connect(settings.broker_start_seconds)
+        except BaseException:
+            client.close()
+            raise
+        before, self._client = self._client, client
+        if before is not None:
+            before.close()
+        return opened
+
+    def _lost(self, client: BrokerClient) -> None:
+        """In the client's thread: the broker is gone, but worker and cell may go on."""
+        if self._client is not client:
+            return
+        self._failure = None
+        threading.Thread(
+            target=self._reconnect, args=(client,), daemon=True, name="zerokernel-reconnect"
+        ).start()
+
+    def _reconnect(self, lost: BrokerClient) -> None:
+        from zerokernel.client import replace_hung_broker
+
         with self._connecting:
-            if self._client is not None and self._opened is not None:
-                return self._opened
-            client = BrokerClient(ensure_broker(self._settings), self._opening())
+            if self._client is not lost:
+                return  # closed meanwhile, or connected again
             try:
-                self._opened = client.connect(self._settings.broker_start_seconds)
-            except BaseException:
-                client.close()
-                raise
-            self._client = client
-            return self._opened
+                replace_hung_broker(self._settings)
+                self._connect()
+                if self._closed:
+                    self.close()
+            except (ZeroKernelError, OSError) as error:
+                self._failure = BrokerLost(f"{BrokerLost()} ({error})")
+
+    def client_after(self, lost: BrokerClient) -> BrokerClient | None:
+        """Gives the client that took the place of one that was lost, None while there is none.
+
+        Raises:
+            BrokerLost: There will be none.
+        """
+        if self._client is not lost:
+            return self._client
+        if lost.is_over:
+            ended = BrokerLost(f"{BrokerLost()} (somebody ended it)")
+            ended.again = False
+            raise ended
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     def refresh(self) -> None:
         """Between cells: notices that broker or worker went away, and connects again."""
@@ -90,7 +144,6 @@ class Connection:
         try:
             events = self.client.events()
         except BrokerLost:
-            self.close()
             self.open()
             return
         if any(isinstance(event, WorkerGone) and self.is_our_worker(event) for event in events):
@@ -100,17 +153,26 @@ class Connection:
 
     def close(self) -> None:
         """Lets go of worker and broker; the broker takes the slice back."""
+        self._closed = True
         self.drop_worker()
-        client, self._client, self._opened = self._client, None, None
+        client, self._client = self._client, None
         if client is not None:
             client.close()
 
     def _opening(self) -> OpenSession:
+        from zerokernel.client import process_namespace
         from zerokernel.messages import OpenSession
 
         environment = {**os.environ, **as_environment(self._settings)}
         environment["CUDA_VISIBLE_DEVICES"] = ""
-        return OpenSession(self.id, _notebook_name(), sys.executable, environment)
+        return OpenSession(
+            self.id,
+            _notebook_name(),
+            sys.executable,
+            environment,
+            os.getpid(),
+            process_namespace(),
+        )
 
     # --- the worker ---------------------------------------------------------------------
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zerokernel import errors
+from zerokernel.lifecycle import rule_of
 
 if TYPE_CHECKING:
     from zerokernel.messages import WorkerGone
 
-_BY_CAUSE: dict[str, type[errors.ZeroKernelError]] = {
-    "killed": errors.WorkerKilled,
-    "out of memory": errors.WorkerOutOfMemory,
-    "deadline": errors.DeadlineExceeded,
-    "cancelled": errors.RequestCancelled,
-    "restart": errors.RequestCancelled,
-}
-
 
 def of_worker(gone: WorkerGone) -> errors.ZeroKernelError:
     """The error for a worker that ended before its cell."""
-    kind = _BY_CAUSE.get(gone.cause, errors.WorkerLost)
-    text = str(kind())
-    return kind(f"{text} ({gone.detail})" if gone.detail else text)
+    rule = rule_of(gone.cause)
+    kind: type[errors.ZeroKernelError] = getattr(errors, rule.error)
+    detail = gone.detail or gone.cause.partition(": ")[2]
+    error = kind(f"{kind()} ({detail})" if detail else None)
+    error.again = rule.again
+    return error
 
 
 def refused(code: str, reason: str) -> errors.ZeroKernelError:

@@ -30,8 +30,13 @@ DURATION = Option(
 )
 SIZE = Option(("--size", "-s"), "NAME", "The size of the slice. `%gpu` lists the sizes there are.")
 CPU = Option(("--cpu",), "", "Run the cell here, in the notebook, without a GPU.")
+FIRM = Option(
+    ("--firm",),
+    "",
+    "Stop the cell at its limit in any case. Without this it may run on while nobody waits.",
+)
 QUIET = Option(("--quiet", "-q"), "", "Show no status line and no receipt.")
-OPTIONS: tuple[Option, ...] = (DURATION, SIZE, CPU, QUIET)
+OPTIONS: tuple[Option, ...] = (DURATION, SIZE, FIRM, CPU, QUIET)
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 
@@ -50,6 +55,7 @@ class CellOptions:
     size: str
     cpu: bool = False
     quiet: bool = False
+    firm: bool = False
 
 
 def parse_cell_options(
@@ -73,7 +79,8 @@ def parse_cell_options(
     if given.duration is not None:
         duration = seconds(given.duration, evaluate)
     size = default_size if given.size is None else given.size
-    return CellOptions(duration, size, cpu=CPU in given.switches, quiet=QUIET in given.switches)
+    switches = given.switches
+    return CellOptions(duration, size, CPU in switches, QUIET in switches, FIRM in switches)
 
 
 # --- words, as a shell makes them

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from zerokernel.errors import (
     BrokerLost,
-    DeadlineExceeded,
     UnknownSize,
     WorkerLost,
     WorkerStartFailed,
@@ -78,7 +77,7 @@ class Session:
                 return
             except (BrokerLost, WorkerLost, WorkerStartFailed) as error:
                 # What died while nobody used it costs the next cell nothing but time.
-                if last_try or self._run.began or isinstance(error, DeadlineExceeded):
+                if last_try or self._run.began or not error.again:
                     raise
             finally:
                 self._run = None

@@ -84,9 +84,9 @@ class StatusLine:
         """The lease is granted; worker and objects are on their way to the slice."""
         self._propose(Line("starting", f"starting on {slice}", {"slice": slice}))
 
-    def running(self, slice: str, limit: float, elapsed: float) -> None:
+    def running(self, slice: str, limit: float, elapsed: float, extended: bool = False) -> None:
         """The cell runs for ``elapsed`` of the ``limit`` seconds that it may."""
-        self._propose(running_line(slice, limit, elapsed))
+        self._propose(running_line(slice, limit, elapsed, extended))
 
     def before_output(self) -> None:
         """The cell is about to show something: the line's place is above it."""
@@ -175,11 +175,19 @@ def queued_line(place: int, starts_in: float | None, reason: str) -> Line:
     return Line("queued", SEPARATOR.join(parts), figures)
 
 
-def running_line(slice: str, limit: float, elapsed: float) -> Line:
+def running_line(slice: str, limit: float, elapsed: float, extended: bool = False) -> Line:
     """Says how long a cell has run and how long it still may."""
     left = max(0.0, limit - elapsed)
     text = f"running on {slice} · {_whole(elapsed)} · {_whole(left)} left"
-    figures = {"slice": slice, "limit": limit, "elapsed": elapsed, "left": left}
+    if extended:
+        text += " · nobody waits: limit extended"
+    figures = {
+        "slice": slice,
+        "limit": limit,
+        "elapsed": elapsed,
+        "left": left,
+        "extended": extended,
+    }
     return Line("running", text, figures, fraction=elapsed / limit if limit > 0 else None)
 
 

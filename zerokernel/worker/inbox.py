@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
 import threading
+from collections.abc import Callable
 
 from zerokernel.errors import ChannelClosed, MalformedMessage
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
     FetchedName,
     InputReply,
     Interrupt,
+    InterruptSeen,
     Message,
     RunCell,
     Stage,
@@ -24,6 +28,9 @@ from zerokernel.worker.interrupts import Interrupts
 KERNEL_LOST_STATUS = 86
 """Exit status of a worker whose kernel's end of the channel closed."""
 
+ACKNOWLEDGE_SECONDS = 60.0
+"""By then the kernel has long ended a worker that did not react."""
+
 
 class Inbox:
     """Reads from kernel and supervisor, each in a thread of its own.
@@ -32,12 +39,14 @@ class Inbox:
         orders: Stage and RunCell of the kernel, in order.
         binds: What the supervisor grants.
         replies: Answers to what the running cell asked.
+        extended: Called with the lease and limit of a task that got more time.
     """
 
     def __init__(self, channel: Channel, control: Channel, interrupts: Interrupts) -> None:
         self.orders: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self.binds: queue.SimpleQueue[Bind] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self.extended: Callable[[ExtendLimit], None] = lambda order: None
         self._channel = channel
         self._control = control
         self._interrupts = interrupts
@@ -65,6 +74,14 @@ class Inbox:
             self.replies.put(received)
         elif isinstance(message, Interrupt):
             self._interrupts.interrupt()
+            # In a thread: this one must go on reading, for the cell may wait for an answer.
+            threading.Thread(target=self._acknowledge, daemon=True).start()
+
+    def _acknowledge(self) -> None:
+        """Tells the kernel that Python saw its interrupt; silence means one long call."""
+        if self._interrupts.seen.wait(ACKNOWLEDGE_SECONDS):
+            with contextlib.suppress(ChannelClosed, OSError):
+                self._channel.send(InterruptSeen())
 
     def _read_supervisor(self) -> None:
         try:
@@ -72,5 +89,7 @@ class Inbox:
                 message = self._control.receive().message
                 if isinstance(message, Bind):
                     self.binds.put(message)
+                elif isinstance(message, ExtendLimit):
+                    self.extended(message)
         except ChannelClosed:
             os._exit(1)

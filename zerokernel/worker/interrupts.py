@@ -1,50 +1,69 @@
-"""KeyboardInterrupt in the cell, and nowhere else."""
+"""KeyboardInterrupt and GpuDeadline in the cell, and nowhere else."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from zerokernel.errors import GpuDeadline
+
+DEADLINE_SIGNAL = signal.SIGXCPU
+"""Wakes the main thread out of a sleep or a select, and no library takes it for itself."""
+
 
 class Interrupts:
-    """Owns SIGINT of the worker's main thread.
+    """Owns SIGINT and SIGXCPU of the worker's main thread.
 
-    Between cells an interrupt does nothing. Once a cell is announced it is kept for it, and
-    inside the cell it raises KeyboardInterrupt, except while a message is being written:
-    half a frame would end the channel, so it is raised right after.
+    Between cells they do nothing. Once a cell is announced an interrupt is kept for it, and
+    inside the cell they raise, except while a message is being written: half a frame would
+    end the channel, so they raise right after.
+
+    Attributes:
+        seen: Set whenever Python had the chance to react to an interrupt.
+        deadline_seen: Whether the running cell got a GpuDeadline.
     """
 
     def __init__(self) -> None:
+        self.seen = threading.Event()
+        self.deadline_seen = False
         self._announced = False
         self._active = False
         self._held = 0
-        self._pending = False
+        self._pending: BaseException | None = None
+        self._deadline_text = ""
 
     def install(self) -> None:
-        """Takes SIGINT over; called once, on the main thread."""
-        signal.signal(signal.SIGINT, self._handle)
+        """Takes both signals over; called on the main thread."""
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(DEADLINE_SIGNAL, self._on_deadline)
 
     def interrupt(self) -> None:
         """Interrupts the cell, from any thread."""
+        self.seen.clear()
         os.kill(os.getpid(), signal.SIGINT)
+
+    def raise_deadline(self, text: str) -> None:
+        """Raises GpuDeadline in the cell, from any thread, unless one is on its way out."""
+        self._deadline_text = text
+        os.kill(os.getpid(), DEADLINE_SIGNAL)
 
     def announce_cell(self) -> None:
         """From here on the kernel may send an interrupt that is meant for the next cell."""
-        self._pending = False
+        self._pending = None
+        self.deadline_seen = False
         self._announced = True
 
     @contextlib.contextmanager
     def in_cell(self) -> Iterator[None]:
-        """Interrupts raise within this block; afterwards the handler is ours again."""
+        """Both raise within this block; afterwards the handlers are ours again."""
         self._active = True
         try:
-            if self._pending:
-                self._pending = False
-                raise KeyboardInterrupt
+            self._raise_pending()
             yield
         finally:
             self._active = self._announced = False
@@ -52,7 +71,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """On the main thread, keeps an interrupt back until the block's end."""
+        """On the main thread, keeps both back until the block's end."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -61,11 +80,35 @@ class Interrupts:
             yield
         finally:
             self._held -= 1
-            if self._pending and not self._held:
-                self._pending = False
-                raise KeyboardInterrupt
+            if not self._held:
+                self._raise_pending()
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _raise_pending(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            raise pending
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.seen.set()
         if self._active and not self._held:
             raise KeyboardInterrupt
-        self._pending = self._active or self._announced
+        if self._active or self._announced:
+            self._pending = KeyboardInterrupt()
+
+    def _on_deadline(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._active or _is_ending(sys.exc_info()[1]):
+            return
+        self.deadline_seen = True
+        if self._held:
+            self._pending = GpuDeadline(self._deadline_text)
+        else:
+            raise GpuDeadline(self._deadline_text)
+
+
+def _is_ending(error: BaseException | None) -> bool:
+    """Whether a deadline is being handled right now: its ``finally`` blocks must run."""
+    while error is not None:
+        if isinstance(error, GpuDeadline):
+            return True
+        error = error.__context__
+    return False

@@ -14,21 +14,30 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from zerokernel.containment import Containment, Tree, processes
 from zerokernel.errors import ChannelClosed, ZeroKernelError
+from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
+    Heartbeat,
     Hello,
+    LimitNear,
     Message,
     Park,
     Shutdown,
     StopWorker,
     SupervisorReady,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
+    TaskStuck,
     WorkerEnded,
     WorkerForked,
+    WorkerKept,
+    WorkerParked,
 )
 from zerokernel.wire import Channel, Listener
 from zerokernel.wire.unix import UnixChannel
@@ -44,8 +53,15 @@ BIND_WAIT_SECONDS = 60.0
 FREEZE_SECONDS = 0.05
 """A parked worker is frozen after this time: cells that follow at once meet a running one."""
 
+HEARTBEAT_SECONDS = 1.0
+"""The broker hears so often that this supervisor lives, and how long its tasks ran."""
+
 IDLE_SECONDS = 1.0
 """Without a request for so long, the supervisor does what it put off."""
+
+
+_TASK_REPORTS = (TaskStarted, LimitNear, TaskStuck, TaskReturning, TaskEnded)
+"""What a worker says of its task, under a lease."""
 
 
 @dataclass
@@ -53,19 +69,30 @@ class Worker:
     """A forked worker as its supervisor sees it. All times are monotonic seconds."""
 
     session: str
-    process: int
+    tree: Tree
     control: UnixChannel
     oom_kills: int
     lease: str = ""
+    request: str = ""
+    slice_id: str = ""  # where it has memory
     limit: float = 0.0
     started: float | None = None
-    ends_at: float | None = None  # the deadline; None while no lease holds the worker
+    ended: float | None = None  # seconds that its task ran, once its last line is over
+    ends_at: float | None = None  # None while no lease holds the worker
+    ends_as: Cause = Cause.DEADLINE  # why it is stopped then
+    stuck: str = ""  # what its task does instead of stopping, for the user
     cause: str = ""  # why it is being stopped, once it is
     freeze_at: float | None = None  # parked, and not frozen yet
-    frozen: list[int] = field(default_factory=list)
+
+    @property
+    def process(self) -> int:
+        """Its process id, as everybody but itself sees it."""
+        return self.tree.process
 
     def ran(self, now: float) -> float:
         """Seconds that its task has run."""
+        if self.ended is not None:
+            return self.ended
         return 0.0 if self.started is None else now - self.started
 
 
@@ -75,7 +102,9 @@ class Supervisor:
     Args:
         listener: Where the broker and kernels connect.
         run_worker: The child's main function; it never returns to the loop.
+        containment: How a worker's processes are held together.
         broker_grace: Seconds that everything outlives the broker's channel.
+        return_seconds: How long a task may take to send its results home.
         when_idle: Done once, when nothing was asked for IDLE_SECONDS and no task runs.
         clock: Monotonic seconds.
     """
@@ -84,19 +113,25 @@ class Supervisor:
         self,
         listener: Listener,
         run_worker: RunWorker,
+        containment: Containment,
         broker_grace: float,
+        return_seconds: float,
         when_idle: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
         self._run_worker = run_worker
+        self._containment = containment
         self._broker_grace = broker_grace
+        self._return_seconds = return_seconds
         self._when_idle = when_idle
         self._clock = clock
         # The mutable state: everything below changes only in this loop's handlers.
         self._workers: dict[str, Worker] = {}
         self._unclaimed: dict[str, tuple[Bind, float]] = {}  # granted, kernel not here yet
         self._broker: Channel | None = None
+        self._unheard: list[Message] = []  # ends that happened while there was no broker
+        self._beats_at = clock()
         self._alone_since = clock()
         self._quiet_since = clock()
         self._ending = False
@@ -148,22 +183,31 @@ class Supervisor:
         times += [until for _, until in self._unclaimed.values()]
         if self._broker is None:
             times.append(self._alone_since + self._broker_grace)
+        else:
+            times.append(self._beats_at)
         times.append(now + (IDLE_SECONDS if self._when_idle is not None else 60.0))
         return max(0.0, min(times) - now)
 
     def _enforce(self, now: float) -> None:
         for worker in list(self._workers.values()):
             if worker.ends_at is not None and now >= worker.ends_at:
-                self._stop(worker, "deadline")
+                self._stop(worker, worker.ends_as)
             elif worker.freeze_at is not None and now >= worker.freeze_at:
                 worker.freeze_at = None
-                worker.frozen = process.freeze(worker.process)
+                worker.tree.freeze()
+                memory = process.private_memory(worker.process)
+                self._tell(WorkerParked(worker.session, worker.process, memory))
         for session, (bind, until) in list(self._unclaimed.items()):
             if now >= until:
                 del self._unclaimed[session]
-                self._tell(WorkerEnded(session, bind.lease, "exited", "its kernel never came", 0.0))
+                why = "its notebook did not come for it"
+                self._tell(WorkerEnded(session, bind.lease, Cause.START_FAILED, why, 0.0))
         if self._broker is None and now >= self._alone_since + self._broker_grace:
             self._ending = True
+        if self._broker is not None and now >= self._beats_at:
+            self._beats_at = now + HEARTBEAT_SECONDS
+            running = {w.lease: w.ran(now) for w in self._workers.values() if w.started}
+            self._tell(Heartbeat(running))
 
     # --- callers ------------------------------------------------------------------------
 
@@ -184,13 +228,18 @@ class Supervisor:
         if self._broker is not None:
             self._lose_broker()
         self._broker = channel
-        self._selector.register(channel, selectors.EVENT_READ, self._on_broker)
-        self._tell(SupervisorReady(os.getpid(), tuple(self._workers)))
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._on_broker(channel))
+        now, unheard = self._clock(), self._unheard
+        self._unheard = []
+        kept = [_kept(worker, now) for worker in self._workers.values() if not worker.cause]
+        for message in (SupervisorReady(os.getpid(), len(kept)), *kept, *unheard):
+            self._tell(message)
 
-    def _on_broker(self) -> None:
-        assert self._broker is not None
+    def _on_broker(self, channel: Channel) -> None:
+        if self._broker is not channel:
+            return  # a report just found that it is gone
         try:
-            message = self._broker.receive(0).message
+            message = channel.receive(0).message
         except TimeoutError:
             return
         except ZeroKernelError:
@@ -209,14 +258,19 @@ class Supervisor:
         if self._broker is not None:
             try:
                 self._broker.send(message)
+                return
             except ChannelClosed:
                 self._lose_broker()
+        if isinstance(message, TaskEnded | WorkerEnded):
+            self._unheard.append(message)
 
     # --- what the broker orders ---------------------------------------------------------
 
     def _obey(self, message: Message) -> None:
         if isinstance(message, Shutdown):
             self._ending = True
+        elif isinstance(message, ExtendLimit):
+            self._extend(message)
         elif isinstance(message, (Bind, Park, StopWorker)):
             worker = self._workers.get(message.session)
             if isinstance(message, Bind):
@@ -235,22 +289,31 @@ class Supervisor:
         if worker is None:
             self._unclaimed[bind.session] = (bind, now + BIND_WAIT_SECONDS)
             return
-        worker.lease, worker.limit, worker.started = bind.lease, bind.limit, None
-        worker.ends_at = now + bind.hold
+        worker.lease, worker.request, worker.slice_id = bind.lease, bind.request, bind.slice_id
+        worker.limit, worker.started, worker.ended, worker.stuck = bind.limit, None, None, ""
+        worker.ends_at, worker.ends_as = now + bind.hold, Cause.START_FAILED
         worker.freeze_at = None
-        process.thaw(worker.frozen)
-        worker.frozen = []
+        worker.tree.thaw()
         self._order(worker, bind)
+
+    def _extend(self, order: ExtendLimit) -> None:
+        worker = self._workers.get(order.session)
+        if worker is None or worker.lease != order.lease or worker.ended is not None:
+            return
+        worker.limit = max(worker.limit, order.limit)
+        if worker.started is not None:
+            worker.ends_at = worker.started + worker.limit
+        self._order(worker, order)
 
     def _park(self, worker: Worker) -> None:
         worker.lease, worker.started, worker.ends_at = "", None, None
-        if not worker.frozen:
+        if not worker.tree.frozen:
             worker.freeze_at = self._clock() + FREEZE_SECONDS
 
     def _stop(self, worker: Worker, cause: str) -> None:
         worker.cause = worker.cause or cause
         worker.ends_at = worker.freeze_at = None
-        process.kill_tree(worker.process)
+        worker.tree.kill()
 
     def _order(self, worker: Worker, message: Message) -> None:
         with contextlib.suppress(ChannelClosed):  # it just died; SIGCHLD follows
@@ -261,25 +324,39 @@ class Supervisor:
     def _fork(self, channel: Channel, hello: Hello) -> None:
         earlier = self._workers.get(hello.session)
         if earlier is not None:
-            self._stop(earlier, "replaced")
+            self._stop(earlier, Cause.REPLACED)
             self._reap(earlier, os.waitpid(earlier.process, 0)[1])
         if not process.is_single_threaded():
             raise RuntimeError("the forkserver has threads and must not fork")
         ours, theirs = socket.socketpair()
-        child = os.fork()
-        if child == 0:
+
+        def main() -> None:
             ours.close()
             self._become_worker(channel, UnixChannel(theirs), hello)
-        theirs.close()
-        channel.abandon()
+
+        try:
+            tree = self._containment.fork(main)
+        except OSError as error:
+            ours.close()
+            self._tell_not_forked(hello.session, error)
+            return
+        finally:
+            theirs.close()
+            channel.abandon()
         worker = Worker(
-            hello.session, child, UnixChannel(ours), oom_kills=process.out_of_memory_kills()
+            hello.session, tree, UnixChannel(ours), oom_kills=process.out_of_memory_kills()
         )
         self._workers[hello.session] = worker
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._hear(worker))
-        self._tell(WorkerForked(hello.session, child))
+        self._tell(WorkerForked(hello.session, worker.process))
         if granted := self._unclaimed.pop(hello.session, None):
             self._bind(worker, granted[0])
+
+    def _tell_not_forked(self, session: str, error: OSError) -> None:
+        granted = self._unclaimed.pop(session, None)
+        lease = granted[0].lease if granted else ""
+        detail = f"The worker could not be forked: {error}"
+        self._tell(WorkerEnded(session, lease, "start failed", detail, 0.0))
 
     def _become_worker(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """In the child: lets go of all that is the supervisor's and runs the worker."""
@@ -308,13 +385,21 @@ class Supervisor:
             message = worker.control.receive(0).message
         except (TimeoutError, ZeroKernelError):
             return  # its end, if it is one, comes as SIGCHLD
-        if isinstance(message, TaskStarted) and message.lease == worker.lease:
+        if not isinstance(message, _TASK_REPORTS) or message.lease != worker.lease:
+            return
+        if isinstance(message, TaskStarted):
             worker.started = self._clock()
-            worker.ends_at = worker.started + worker.limit
-            self._tell(message)
-        elif isinstance(message, TaskEnded) and message.lease == worker.lease:
+            worker.ends_at, worker.ends_as = worker.started + worker.limit, Cause.DEADLINE
+        elif isinstance(message, TaskStuck):
+            worker.stuck = message.where
+            return
+        elif isinstance(message, TaskReturning):
+            worker.ended = message.ran
+            worker.ends_at = self._clock() + self._return_seconds
+            worker.ends_as = Cause.UNDELIVERED
+        elif isinstance(message, TaskEnded):
             worker.ends_at = None
-            self._tell(message)
+        self._tell(message)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGTERM:
@@ -344,29 +429,54 @@ class Supervisor:
     def _reap(self, worker: Worker, status: int) -> None:
         """Takes a dead worker off the books, and what it left behind."""
         now = self._clock()
+        worker.tree.clear()
         self._kill_orphans()
         self._selector.unregister(worker.control)
         worker.control.close()
         del self._workers[worker.session]
         cause, detail = process.why_ended(status, worker.oom_kills)
         if worker.cause:
-            cause, detail = worker.cause, ""
+            cause, detail = worker.cause, _why_stopped(worker)
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == KERNEL_LOST_STATUS:
-            cause, detail = "kernel lost", ""
+            cause, detail = Cause.KERNEL_LOST, "the connection between notebook and worker ended"
         ran = worker.ran(now)
         self._tell(WorkerEnded(worker.session, worker.lease, cause, detail, ran, worker.process))
 
     def _kill_orphans(self) -> None:
         """Kills children that are no worker: they came here when a worker died."""
-        known = {worker.process for worker in self._workers.values()}
-        for child in process.children(os.getpid()):
-            if child not in known:
-                process.kill_tree(child)
+        known = {root for worker in self._workers.values() for root in worker.tree.roots}
+        processes.kill_below(os.getpid(), spare=known)
 
     def _end_all(self) -> None:
         for worker in list(self._workers.values()):
-            self._stop(worker, "shutdown")
+            self._stop(worker, Cause.SHUTDOWN if self._broker else Cause.BROKER_LOST)
             self._reap(worker, os.waitpid(worker.process, 0)[1])
         self._listener.close()
         if self._broker is not None:
             self._broker.close()
+
+
+def _kept(worker: Worker, now: float) -> WorkerKept:
+    """Describes a worker to the broker that takes this supervisor over."""
+    return WorkerKept(
+        session=worker.session,
+        process=worker.process,
+        lease=worker.lease,
+        request=worker.request,
+        slice_id=worker.slice_id,
+        limit=worker.limit,
+        ran=-1.0 if worker.started is None else worker.ran(now),
+    )
+
+
+def _why_stopped(worker: Worker) -> str:
+    """Says what a worker did that was stopped because its time was over."""
+    if worker.cause == Cause.DEADLINE:
+        return (
+            worker.stuck or "the worker did not react at all: it was stopped, or one call held it"
+        )
+    if worker.cause == Cause.UNDELIVERED:
+        return "the notebook did not take the results in time"
+    if worker.cause == Cause.START_FAILED:
+        return "the cell did not begin in time"
+    return ""

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import pickle
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from IPython.core.interactiveshell import ExecutionResult
 
 from zerokernel.crossing import WorkerReplica, allocate, ambient
-from zerokernel.errors import CannotTravel
+from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
     Bind,
     CellFinished,
     CellStarted,
+    ExtendLimit,
     FetchedName,
     FetchName,
     InputReply,
     InputRequest,
+    LimitNear,
     Message,
     Output,
     RunCell,
     Stage,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
+    TaskStuck,
 )
 from zerokernel.wire import Channel, Received
 from zerokernel.worker import namespace
 from zerokernel.worker.cuts import OutputLimits
+from zerokernel.worker.deadline import Deadline
 from zerokernel.worker.inbox import Inbox
 from zerokernel.worker.interrupts import Interrupts
 from zerokernel.worker.output import OutputCapture
@@ -71,6 +77,9 @@ class TaskRunner:
         self._error: Output | None = None
         self._publishing = threading.RLock()
         capture.publish_to(self._publish)
+        self._running: Bind | None = None
+        self._deadline = Deadline(interrupts, self._ask_for_time, self._say_stuck)
+        inbox.extended = self._extended
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
 
@@ -115,10 +124,37 @@ class TaskRunner:
         self._interrupts.announce_cell()
         self._channel.send(CellStarted(binding, loading))
         begun = time.monotonic()
+        self._running = bind
+        self._deadline.start(bind.limit)
         result = self._execute(cell)
+        self._deadline.stop()
+        self._running = None
         ran = time.monotonic() - begun
+        self._control.send(TaskReturning(bind.session, bind.lease, ran))
         self._finish(cell, result, ran)
         self._control.send(TaskEnded(bind.session, bind.lease, ran))
+
+    # --- its time -----------------------------------------------------------------------
+
+    def _ask_for_time(self) -> None:
+        self._report(LimitNear)
+
+    def _say_stuck(self, where: str) -> None:
+        self._report(lambda session, lease: TaskStuck(session, lease, where))
+
+    def _report(self, make: Callable[[str, str], Message]) -> None:
+        """From the deadline's thread; a supervisor that is gone has taken this process with it."""
+        bind = self._running
+        if bind is not None:
+            with contextlib.suppress(ChannelClosed):
+                self._control.send(make(bind.session, bind.lease))
+
+    def _extended(self, order: ExtendLimit) -> None:
+        bind = self._running
+        if bind is not None and bind.lease == order.lease:
+            self._deadline.extend(order.limit)
+
+    # --- its parts ----------------------------------------------------------------------
 
     def _know_sources(self, sources: dict[str, dict[str, Any]]) -> None:
         """Lets tracebacks and inspect find the notebook's earlier cells."""
@@ -159,7 +195,7 @@ class TaskRunner:
         try:
             with self._interrupts.in_cell():
                 return shell.run_cell(cell.code, store_history=cell.history, silent=False)
-        except KeyboardInterrupt as interrupt:  # it came in the shell's own last steps
+        except (KeyboardInterrupt, GpuDeadline) as interrupt:  # in the shell's own last steps
             shell.showtraceback()
             result = ExecutionResult(None)
             result.error_in_exec = interrupt
@@ -194,7 +230,9 @@ class TaskRunner:
             payload=tuple(self._shell.payload_manager.read_payload()),
         )
         self._shell.payload_manager.clear_payload()
+        begun = time.monotonic()
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
+        self._deadline.measured(shipment.byte_count, time.monotonic() - begun)
         self._replica.returned()
         self._forget_results()
 

@@ -108,7 +108,17 @@ def test_a_free_slice_is_granted_at_once() -> None:
         Reserve("ada", lease, 60_000),
         Order(
             "a",
-            Bind("a", lease, {"CUDA_VISIBLE_DEVICES": ""}, "simulated 1", True, 60.0, 120.0, "r1"),
+            Bind(
+                "a",
+                lease,
+                {"CUDA_VISIBLE_DEVICES": ""},
+                "simulated 1",
+                True,
+                60.0,
+                60.0,
+                "r1",
+                "simulated-1",
+            ),
         ),
         Tell("a", Granted("r1", lease, "simulated 1", 60.0, 0.0, True)),
     ]
@@ -361,7 +371,7 @@ def test_a_dead_worker_ends_its_lease_and_its_run_is_charged() -> None:
     scene.now = 5.0
     actions = scene.does(WorkerEnded("a", lease, "out of memory", "the machine ran out", 4.5))
     assert actions == [
-        Settle("ada", lease, 4500, 5000),
+        Settle("ada", lease, 4500, 5000, "out of memory"),
         Tell("a", LeaseEnded(lease, "out of memory", 4.5, 5.0)),
         Tell("a", WorkerGone("a", "out of memory", "the machine ran out")),
     ]
@@ -379,12 +389,14 @@ def test_a_start_that_failed_costs_nothing() -> None:
 
 def test_a_hanging_supervisor_does_not_keep_the_lease() -> None:
     """Some seconds after its hold a lease ends, whatever the supervisor does."""
-    scene = Scene(binding_allowance=60.0, deadline_slack=5.0)
+    scene = Scene(bind_seconds=60.0, deadline_slack=5.0)
     scene.opens("a")
     scene.asks("a", "r1", duration=10)
     scene.does(WorkerForked("a", 7))
-    assert scene.state.next_deadline() == 75.0
-    actions = scene.ticks(75.0)
+    assert scene.state.next_deadline() == 65.0
+    scene.does(TaskStarted("a", scene.lease("a")))
+    assert scene.state.next_deadline() == 15.0
+    actions = scene.ticks(15.0)
     assert told(actions, LeaseEnded)[0].reason == "deadline"
     assert ordered(actions) == [StopWorker("a", "deadline")]
 

@@ -1,72 +1,98 @@
-"""Supervisors that a killed broker left behind.
+"""Supervisors that a killed broker left behind: written down by one broker for the next.
 
-They end by themselves after a grace time, in which a cell of theirs may still finish. Until
-then the slices are not free, so the next broker waits for them.
+A supervisor waits a while for another broker. Its workers run on meanwhile, so the next
+broker takes it over, or ends it where it does not answer.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import time
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
-_POLL_SECONDS = 0.05
+from zerokernel.containment import clear_groups
+
+_SUFFIXES = (".process", ".address", ".sock", ".log")
 
 
-def record_process(file: Path, process: int) -> None:
-    """Writes down which process a supervisor is, for the broker after this one."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        created = psutil.Process(process).create_time()
-        file.write_text(json.dumps({"process": process, "created": created}))
+@dataclass(frozen=True)
+class SupervisorRecord:
+    """What a broker needs to take a supervisor over.
+
+    Attributes:
+        process: Its process id.
+        created: When that process began, seconds since the epoch: ids are used again.
+        python: The interpreter that it runs.
+        address: Where it listens.
+        secret: What a caller proves to know (hex).
+        groups: How the control groups that it makes begin; they can outlive it.
+    """
+
+    process: int
+    created: float
+    python: str
+    address: str
+    secret: str
+    groups: str = ""
+
+    def __repr__(self) -> str:
+        return f"SupervisorRecord({self.process}, {self.address!r})"  # no secret in logs
+
+    def find_process(self) -> psutil.Process | None:
+        """Gives the process, None where it is over."""
+        try:
+            process = psutil.Process(self.process)
+            same = abs(process.create_time() - self.created) < 1.0
+        except psutil.Error:
+            return None
+        return process if same and is_alive(process) else None
 
 
-def find_leftovers(directory: Path) -> list[psutil.Process]:
+def write_record(file: Path, record: SupervisorRecord) -> None:
+    """Writes a record whole or not at all, for its owner's eyes only."""
+    temporary = file.with_suffix(".new")
+    with open(temporary, "w", opener=_private) as out:
+        json.dump(asdict(record), out)
+    temporary.rename(file)
+
+
+def find_records(directory: Path) -> list[tuple[Path, SupervisorRecord]]:
     """Gives the supervisors of earlier brokers that still run; forgets those that do not."""
     running = []
-    for file in directory.glob("supervisor-*.process"):
-        process = _running(file)
-        if process is not None:
-            running.append(process)
+    for file in sorted(directory.glob("supervisor-*.process")):
+        record = _read(file)
+        if record is not None and record.find_process() is not None:
+            running.append((file, record))
         else:
-            for suffix in (".process", ".address", ".sock", ".log"):
-                file.with_suffix(suffix).unlink(missing_ok=True)
+            if record is not None:
+                clear_groups(record.groups)
+            forget(file)
     return running
 
 
-async def wait_until_gone(processes: list[psutil.Process], grace: float) -> None:
-    """Waits until they ended; kills what is left of them after ``grace`` seconds."""
-    until = time.monotonic() + grace
-    while running := [p for p in processes if _is_alive(p)]:
-        if time.monotonic() >= until:
-            for process in running:
-                _kill(process)
-        await asyncio.sleep(_POLL_SECONDS)
+def forget(file: Path) -> None:
+    """Takes a supervisor's files away."""
+    for suffix in _SUFFIXES:
+        file.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _running(file: Path) -> psutil.Process | None:
-    try:
-        known = json.loads(file.read_text())
-        process = psutil.Process(int(known["process"]))
-        # A process id is used again; the time of its start tells them apart.
-        same = abs(process.create_time() - float(known["created"])) < 1.0
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
-    return process if same and _is_alive(process) else None
-
-
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
-def _kill(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.Error):
-        for one in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.Error):
-                one.kill()
+def _read(file: Path) -> SupervisorRecord | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return SupervisorRecord(**json.loads(file.read_text()))
+    return None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from zerokernel.broker.engines.leftovers import SupervisorRecord, find_records
 from zerokernel.broker.engines.port import Door, Observer
 from zerokernel.broker.engines.supervisor import MODULE, Supervisor
 from zerokernel.errors import WorkerStartFailed
+from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
+    Heartbeat,
+    LimitNear,
     Message,
     Park,
     StopWorker,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
     WorkerEnded,
     WorkerForked,
+    WorkerKept,
+    WorkerParked,
 )
 from zerokernel.settings import Settings
+
+log = logging.getLogger("zerokernel.broker")
+
+WATCH_SECONDS = 1.0
+"""So often it is looked whether a supervisor hangs, or is needed no more."""
+
+TAKE_OVER_SECONDS = 1.5
+"""A supervisor of an earlier broker that does not answer by then hangs, and is ended."""
 
 _STEADY_SECONDS = 5.0
 """One that ran for less is not started again by itself: it would only end again."""
@@ -47,6 +66,8 @@ class _House:
     supervisor: Supervisor | None = None
     starting: asyncio.Task[Door] | None = None
     ready_at: float | None = None
+    heard_at: float = 0.0
+    empty_since: float | None = None
     waiting: list[Message] = field(default_factory=list)
 
     @property
@@ -69,6 +90,7 @@ class LocalEngine:
         self._houses: dict[str, _House] = {}
         self._home: dict[str, _House] = {}
         self._restarts: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -80,12 +102,47 @@ class LocalEngine:
 
     async def open(self, session: str, python: str, environment: Mapping[str, str]) -> Door:
         """Makes the environment's supervisor ready."""
-        house = self._houses.setdefault(python, _House(python, environment))
+        house = self._home.get(session) or self._houses.setdefault(
+            python, _House(python, environment)
+        )
+        house.environment = house.environment or environment
         self._home[session] = house
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
         house.residents.setdefault(session, _Resident()).forgotten = False
         return await asyncio.shield(self._start(house))
 
-    def send(self, order: Bind | Park | StopWorker) -> None:
+    async def adopt(self) -> None:
+        """Takes over the supervisors that an earlier broker left, all at once."""
+        found = find_records(self._settings.runtime_directory)
+        await asyncio.gather(*(self._take_over(file, record) for file, record in found))
+
+    async def _take_over(self, file: Path, record: SupervisorRecord) -> None:
+        # Two of one interpreter, from two crashes, keep houses of their own.
+        key = record.python if record.python not in self._houses else f"{file}"
+        house = self._houses[key] = _House(record.python, {})
+        house.supervisor = self._make_supervisor(house)
+        try:
+            door, kept = await house.supervisor.take_over(file, record, TAKE_OVER_SECONDS)
+        except WorkerStartFailed as error:
+            log.warning("process %s was not taken over: %s", record.process, error)
+            del self._houses[key]
+            return
+        log.info("took over the supervisor %s with %s workers", record.process, len(kept))
+        house.starting = asyncio.create_task(_given(door))
+        house.ready_at = house.heard_at = time.monotonic()
+        for one in kept:
+            self._keep(house, one)
+        house.supervisor.listen()
+
+    def _keep(self, house: _House, kept: WorkerKept) -> None:
+        started = time.monotonic() - kept.ran if kept.ran >= 0 else None
+        house.residents[kept.session] = _Resident(False, True, kept.lease, started)
+        self._home[kept.session] = house
+        if self._observer is not None:
+            self._observer.adopted(kept)
+
+    def send(self, order: Bind | ExtendLimit | Park | StopWorker) -> None:
         """Gives an order; one for a supervisor that is not ready waits for it."""
         house = self._home.get(order.session)
         if house is None:
@@ -107,6 +164,8 @@ class LocalEngine:
     async def close(self) -> None:
         """Ends all supervisors."""
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
         for task in self._restarts:
             task.cancel()
         for house in self._houses.values():
@@ -140,25 +199,28 @@ class LocalEngine:
         return house.starting
 
     async def _start_now(self, house: _House) -> Door:
-        house.supervisor = Supervisor(
+        house.supervisor = self._make_supervisor(house)
+        try:
+            door = await house.supervisor.start()
+        except WorkerStartFailed as error:
+            house.waiting.clear()
+            self._report_all_ended(house, Cause.START_FAILED, str(error))
+            raise
+        house.ready_at = house.heard_at = time.monotonic()
+        waiting, house.waiting = house.waiting, []
+        for order in waiting:
+            house.supervisor.send(order)
+        return door
+
+    def _make_supervisor(self, house: _House) -> Supervisor:
+        return Supervisor(
             house.python,
-            house.environment,
+            house.environment or os.environ,
             self._settings,
             lambda message: self._heard(house, message),
             lambda reason: self._lost(house, reason),
             self._module,
         )
-        try:
-            door = await house.supervisor.start()
-        except WorkerStartFailed as error:
-            house.waiting.clear()
-            self._report_all_ended(house, "start failed", str(error))
-            raise
-        house.ready_at = time.monotonic()
-        waiting, house.waiting = house.waiting, []
-        for order in waiting:
-            house.supervisor.send(order)
-        return door
 
     def _restart(self, house: _House) -> None:
         """Starts it again and tells its sessions where it is."""
@@ -180,6 +242,7 @@ class LocalEngine:
     # --- what supervisors say -----------------------------------------------------------
 
     def _heard(self, house: _House, message: Message) -> None:
+        house.heard_at = time.monotonic()
         match message:
             case WorkerForked(session=session):
                 # A session that is over may have forked at that moment: it is told to stop.
@@ -194,6 +257,8 @@ class LocalEngine:
                 self._worker_ended(house, session, lease)
             case TaskStarted() | TaskEnded() | WorkerEnded():
                 pass  # of a session that is over
+            case LimitNear() | TaskReturning() | Heartbeat() | WorkerParked():
+                pass
             case _:
                 return
         if self._observer is not None:
@@ -212,9 +277,45 @@ class LocalEngine:
             time.monotonic() - house.ready_at >= _STEADY_SECONDS
         )
         house.ready_at = None
-        self._report_all_ended(house, "killed", f"The supervisor of the worker ended: {reason}")
+        self._report_all_ended(house, Cause.SUPERVISOR_LOST, f"its supervisor ended: {reason}")
         if steady and house.residents:
             self._restart(house)
+
+    async def _watch(self) -> None:
+        """Ends supervisors that hang, and those that nobody has needed for long."""
+        looked = time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = time.monotonic()
+            # A machine that slept or stalled has kept them from speaking, too.
+            stalled, looked = now - looked > 2 * WATCH_SECONDS, now
+            for key, house in list(self._houses.items()):
+                if stalled:
+                    house.heard_at = now
+                self._end_if_silent(house, now)
+                if self._is_idle(house, now):
+                    del self._houses[key]
+                    await self._close_house(house)
+
+    def _end_if_silent(self, house: _House, now: float) -> None:
+        silent = now - house.heard_at
+        if house.is_ready and silent > self._settings.supervisor_silence_seconds:
+            log.warning("%r hangs and is ended", house.supervisor)
+            if house.supervisor is not None:
+                house.supervisor.give_up(f"it said nothing for {silent:.0f} s")
+
+    def _is_idle(self, house: _House, now: float) -> bool:
+        if house.residents or not house.is_ready:
+            house.empty_since = None
+        elif house.empty_since is None:
+            house.empty_since = now
+        since = house.empty_since
+        return since is not None and now - since >= self._settings.forkserver_idle_seconds
+
+    async def _close_house(self, house: _House) -> None:
+        house.ready_at = None
+        if house.supervisor is not None:
+            await house.supervisor.close()
 
     def _report_all_ended(self, house: _House, cause: str, detail: str) -> None:
         for session, resident in list(house.residents.items()):
@@ -225,3 +326,8 @@ class LocalEngine:
             resident.forked, resident.lease, resident.started_at = False, "", None
             if self._observer is not None:
                 self._observer.reported(WorkerEnded(session, lease, cause, detail, ran))
+
+
+async def _given(door: Door) -> Door:
+    """Stands for the start of a supervisor that ran already."""
+    return door

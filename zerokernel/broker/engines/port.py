@@ -8,15 +8,30 @@ from typing import Any, Protocol
 
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
+    Heartbeat,
+    LimitNear,
     Park,
     StopWorker,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
     WorkerEnded,
     WorkerForked,
+    WorkerKept,
+    WorkerParked,
 )
 
-Report = WorkerForked | TaskStarted | TaskEnded | WorkerEnded
+Report = (
+    WorkerForked
+    | TaskStarted
+    | LimitNear
+    | TaskReturning
+    | TaskEnded
+    | Heartbeat
+    | WorkerParked
+    | WorkerEnded
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,9 @@ class Observer(Protocol):
     def reported(self, report: Report) -> None:
         """A supervisor reported something about a session's worker."""
 
+    def adopted(self, kept: WorkerKept) -> None:
+        """A supervisor of an earlier broker still has this worker; told before its reports."""
+
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew and has another door."""
 
@@ -58,7 +76,10 @@ class Engine(Protocol):
             WorkerStartFailed: It could not be started; the message has the end of its log.
         """
 
-    def send(self, order: Bind | Park | StopWorker) -> None:
+    async def adopt(self) -> None:
+        """Takes over the supervisors that an earlier broker left; once, before any `open`."""
+
+    def send(self, order: Bind | ExtendLimit | Park | StopWorker) -> None:
         """Gives an order. A Bind may come before its worker."""
 
     def forget(self, session: str) -> None:

@@ -14,16 +14,24 @@ from pathlib import Path
 
 import psutil
 
-from zerokernel.broker.engines.leftovers import record_process
+from zerokernel.broker.engines.leftovers import SupervisorRecord, is_alive, write_record
 from zerokernel.broker.engines.port import Door
 from zerokernel.client.interpreter import last_lines, with_package
+from zerokernel.containment import end_remains, end_supervisor, group_prefix
 from zerokernel.errors import (
     ChannelClosed,
     MalformedMessage,
     WorkerStartFailed,
     ZeroKernelError,
 )
-from zerokernel.messages import Hello, Message, Shutdown, SupervisorReady
+from zerokernel.messages import (
+    Hello,
+    Message,
+    Shutdown,
+    SupervisorReady,
+    WorkerKept,
+    check_protocol,
+)
 from zerokernel.settings import Settings, as_environment
 from zerokernel.wire import Channel, connect
 
@@ -34,6 +42,8 @@ _CLOSE_SECONDS = 5.0
 """A supervisor that was asked to end and did not by then is killed."""
 
 _numbers = itertools.count(1)
+_running: set[int] = set()
+"""The supervisors that this process started and did not yet wait for."""
 
 
 class Supervisor:
@@ -60,8 +70,9 @@ class Supervisor:
         self._lost = lost
         self._secret = secrets.token_hex(32)
         self._base = settings.runtime_directory / f"supervisor-{os.getpid()}-{next(_numbers)}"
-        # Set by `start`, taken back by `_drop`.
-        self._process: subprocess.Popen[bytes] | None = None
+        # Set by `start` or `take_over`, taken back by `_drop`.
+        self._process: psutil.Process | None = None
+        self._groups = ""
         self._channel: Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -89,13 +100,37 @@ class Supervisor:
             self._spawn()
             async with asyncio.timeout(self._settings.worker_start_seconds):
                 address = await self._listening()
+                self._record(address)
                 await self._connect(address)
+                self.listen()
         except (TimeoutError, OSError, ZeroKernelError) as error:
             await self._fail(error)
         except BaseException:
             self._drop(kill=True)
             raise
         return Door(address, self._secret)
+
+    async def take_over(
+        self, file: Path, record: SupervisorRecord, wait: float
+    ) -> tuple[Door, list[WorkerKept]]:
+        """Connects to a supervisor that an earlier broker started; `listen` comes after.
+
+        Returns:
+            Its door, and the workers that it still has.
+
+        Raises:
+            WorkerStartFailed: It does not answer within ``wait`` seconds; it is ended.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._base, self._secret = file.with_suffix(""), record.secret
+        self._process, self._groups = record.find_process(), record.groups
+        _running.add(record.process)
+        try:
+            async with asyncio.timeout(wait):
+                kept = await self._connect(record.address, wait)
+        except (TimeoutError, OSError, ZeroKernelError) as error:
+            await self._fail(error)
+        return Door(record.address, self._secret), kept
 
     def send(self, message: Message) -> None:
         """Sends an order; a supervisor that does not take it is given up."""
@@ -118,7 +153,7 @@ class Supervisor:
                 self._channel.send(Shutdown())
         self._close_channel()
         for _ in range(int(_CLOSE_SECONDS / _POLL_SECONDS)):
-            if process.poll() is not None:
+            if not is_alive(process):
                 break
             await asyncio.sleep(_POLL_SECONDS)
         self._drop(kill=True)
@@ -132,7 +167,7 @@ class Supervisor:
         arguments = ["--address", self._wanted_address(), "--address-file", str(self._address_file)]
         self._address_file.unlink(missing_ok=True)
         with open(self.log, "wb", opener=_private) as log:
-            self._process = subprocess.Popen(
+            self._process = psutil.Popen(
                 [*self._command, *arguments],
                 env=environment,
                 # Not the notebook's folder: its files must not shadow what is imported.
@@ -142,7 +177,21 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-        record_process(self._base.with_suffix(".process"), self._process.pid)
+        _running.add(self._process.pid)
+        self._groups = group_prefix(self._process.pid)
+
+    def _record(self, address: str) -> None:
+        """Writes down how the broker after this one finds the process."""
+        assert self._process is not None
+        record = SupervisorRecord(
+            self._process.pid,
+            self._process.create_time(),
+            self._command[0],
+            address,
+            self._secret,
+            self._groups,
+        )
+        write_record(self._base.with_suffix(".process"), record)
 
     @property
     def _address_file(self) -> Path:
@@ -168,21 +217,29 @@ class Supervisor:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _check_alive(self) -> None:
-        code = self._process.poll() if self._process is not None else 0
-        if code is not None:
+        if isinstance(self._process, psutil.Popen) and (code := self._process.poll()) is not None:
             raise WorkerStartFailed(f"it ended with code {code}")
 
-    async def _connect(self, address: str) -> None:
+    async def _connect(self, address: str, wait: float = 0.0) -> list[WorkerKept]:
         """Connects in a thread: a supervisor that imports for seconds answers late."""
+        wait = max(wait or self._settings.worker_start_seconds, 0.1)
+        self._channel, kept = await asyncio.to_thread(self._greet, address, wait)
+        return kept
+
+    def _greet(self, address: str, wait: float) -> tuple[Channel, list[WorkerKept]]:
         hello, secret = Hello("broker", process=os.getpid()), bytes.fromhex(self._secret)
-        wait = self._settings.worker_start_seconds
-        self._channel = await asyncio.to_thread(
-            connect, address, hello, secret, timeout=max(wait, 0.1)
-        )
-        ready = await asyncio.to_thread(self._channel.receive, wait)
-        if not isinstance(ready.message, SupervisorReady):
-            raise MalformedMessage(f"it began with {type(ready.message).__name__}")
+        channel = connect(address, hello, secret, timeout=wait)
+        ready = channel.receive(wait).message
+        if not isinstance(ready, SupervisorReady):
+            raise MalformedMessage(f"it began with {type(ready).__name__}")
+        check_protocol(ready.protocol)
+        kept = [channel.receive(wait).message for _ in range(ready.kept)]
+        return channel, [one for one in kept if isinstance(one, WorkerKept)]
+
+    def listen(self) -> None:
+        """Begins to read its reports."""
         assert self._loop is not None
+        assert self._channel is not None
         self._loop.add_reader(self._channel.fileno(), self._read)
         if self._channel.pending:
             self._loop.call_soon(self._read)
@@ -207,6 +264,10 @@ class Supervisor:
         except (ChannelClosed, MalformedMessage, OSError) as error:
             self._gone(str(error))
 
+    def give_up(self, reason: str) -> None:
+        """Ends a supervisor that hangs, and reports its loss."""
+        self._gone(reason)
+
     def _gone(self, reason: str) -> None:
         if self._process is None:
             return
@@ -219,9 +280,12 @@ class Supervisor:
         self._close_channel()
         process, self._process = self._process, None
         if process is not None:
-            if kill and process.poll() is None:
-                _kill_tree(process.pid)
-            process.wait()
+            if kill and is_alive(process):
+                end_supervisor(process.pid, self._groups)
+            with contextlib.suppress(psutil.Error):
+                process.wait(_CLOSE_SECONDS)
+            _running.discard(process.pid)
+            end_remains(self._groups, _running)
         for suffix in (".address", ".sock", ".process"):
             self._base.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -241,11 +305,3 @@ def _writable(channel: Channel) -> bool:
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLOUT)
     return bool(poll.poll(0))
-
-
-def _kill_tree(process: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process)
-        for one in [*root.children(recursive=True), root]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()

@@ -1,6 +1,14 @@
 """The scheduler: a pure state machine. Events and the time in, actions out."""
 
-from zerokernel.broker.scheduling.actions import Action, Order, Reserve, Settle, Tell
+from zerokernel.broker.scheduling.actions import (
+    Action,
+    Beat,
+    Extend,
+    Order,
+    Reserve,
+    Settle,
+    Tell,
+)
 from zerokernel.broker.scheduling.events import (
     Event,
     NotebookSaid,
@@ -10,6 +18,7 @@ from zerokernel.broker.scheduling.events import (
     SlicesChanged,
     SliceSetAside,
     Tick,
+    WorkerAdopted,
 )
 from zerokernel.broker.scheduling.policy import Policy
 from zerokernel.broker.scheduling.records import Slice
@@ -18,7 +27,9 @@ from zerokernel.broker.scheduling.state import SchedulerState
 
 __all__ = [
     "Action",
+    "Beat",
     "Event",
+    "Extend",
     "NotebookSaid",
     "Order",
     "Policy",
@@ -33,5 +44,6 @@ __all__ = [
     "SlicesChanged",
     "Tell",
     "Tick",
+    "WorkerAdopted",
     "snapshot",
 ]

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
     Granted,
     LeaseEnded,
+    LimitExtended,
     Park,
     Queued,
     Refused,
@@ -21,7 +23,7 @@ class Tell:
     """Send this to the session's notebook."""
 
     session: str
-    message: Queued | Granted | Refused | LeaseEnded | WorkerGone
+    message: Queued | Granted | LimitExtended | Refused | LeaseEnded | WorkerGone
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Order:
     """Send this to the supervisor of the session's worker."""
 
     session: str
-    message: Bind | Park | StopWorker
+    message: Bind | ExtendLimit | Park | StopWorker
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,24 @@ class Settle:
     lease: str
     amount: int
     held: int
+    cause: str = "finished"
 
 
-Action = Tell | Order | Reserve | Settle
+@dataclass(frozen=True)
+class Extend:
+    """Let a lease's reservation grow to this many milliseconds."""
+
+    lease: str
+    amount: int
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Note how long a lease's cell has run, and its slice was held, in milliseconds."""
+
+    lease: str
+    ran: int
+    held: int
+
+
+Action = Tell | Order | Reserve | Settle | Extend | Beat

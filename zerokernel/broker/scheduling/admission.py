@@ -35,6 +35,12 @@ def refusal(
         return "UnknownSize", f"There is no slice of size {size!r} here. There is: {there}."
     if session.waiting >= policy.waiting_per_session:
         return "RequestRefused", f"The notebook has {session.waiting} requests waiting already."
+    if session.failed_starts >= policy.failing_starts:
+        return "WorkerStartFailed", (
+            f"The notebook's worker failed to start {session.failed_starts} times in a row, so "
+            "its GPU cells are paused. `zerokernel doctor` looks for the cause; "
+            "`%gpu restart` tries again."
+        )
     if session.stuck:
         return "WorkerStartFailed", STUCK
     return None

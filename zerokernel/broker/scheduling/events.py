@@ -12,12 +12,17 @@ from zerokernel.broker.scheduling.records import Slice
 from zerokernel.messages import (
     CancelRequest,
     EndWorker,
+    Heartbeat,
+    LimitNear,
     ReleaseLease,
     RequestLease,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
     WorkerEnded,
     WorkerForked,
+    WorkerKept,
+    WorkerParked,
 )
 
 
@@ -32,9 +37,22 @@ class SessionConnected:
 
 @dataclass(frozen=True)
 class SessionLost:
-    """The connection to a notebook ended. It may come back within the grace time."""
+    """The connection to a notebook ended. It may come back within the grace time.
+
+    Attributes:
+        alive: Whether its kernel may still live; else the session ends at once.
+    """
 
     session: str
+    alive: bool = True
+
+
+@dataclass(frozen=True)
+class WorkerAdopted:
+    """A supervisor that an earlier broker left behind still has this worker."""
+
+    kept: WorkerKept
+    user: str
 
 
 @dataclass(frozen=True)
@@ -61,10 +79,15 @@ class SlicesChanged:
 
 @dataclass(frozen=True)
 class SliceSetAside:
-    """A slice must not be leased for the reason given; "" makes it usable again."""
+    """A slice must not be leased for the reason given; "" makes it usable again.
+
+    Attributes:
+        lost: Whether what is on it is gone too: its lease ends at once, uncharged.
+    """
 
     slice: str
     reason: str
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,11 @@ Event = (
     | Tick
     | WorkerForked
     | TaskStarted
+    | TaskReturning
     | TaskEnded
+    | LimitNear
+    | Heartbeat
+    | WorkerParked
     | WorkerEnded
+    | WorkerAdopted
 )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from zerokernel.broker.scheduling.actions import Action, Order, Reserve, Settle, Tell
+from zerokernel.broker.scheduling.actions import (
+    Action,
+    Beat,
+    Extend,
+    Order,
+    Reserve,
+    Settle,
+    Tell,
+)
 from zerokernel.broker.scheduling.records import Lease, Request, Session
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
     Granted,
     LeaseEnded,
+    LimitExtended,
     Park,
     Queued,
     Refused,
@@ -34,19 +44,30 @@ class Outbox:
         taken, self._actions, self.setback = self._actions, [], ""
         return taken
 
-    def order(self, session: str, message: Bind | Park | StopWorker) -> None:
+    def order(self, session: str, message: Bind | ExtendLimit | Park | StopWorker) -> None:
         """For the supervisor of the session's worker."""
         self._actions.append(Order(session, message))
 
     def reserve(self, lease: Lease) -> None:
         """Sets the lease's whole limit aside."""
-        amount = _milliseconds(lease.request.duration)
+        amount = _milliseconds(lease.limit)
         self._actions.append(Reserve(lease.session.user, lease.id, amount))
 
-    def settle(self, lease: Lease, ran: float, held: float) -> None:
-        """Replaces the reservation by the seconds that were used."""
-        user, used = lease.session.user, _milliseconds(ran)
-        self._actions.append(Settle(user, lease.id, used, _milliseconds(held)))
+    def settle(self, lease: Lease, charged: float, held: float, cause: str) -> None:
+        """Replaces the reservation by the seconds that are charged."""
+        user, used = lease.session.user, _milliseconds(charged)
+        self._actions.append(Settle(user, lease.id, used, _milliseconds(held), cause))
+
+    def extend(self, lease: Lease) -> None:
+        """Lets the lease's task run until its new limit."""
+        session = lease.session
+        self._actions.append(Extend(lease.id, _milliseconds(lease.limit)))
+        self.order(session.id, ExtendLimit(session.id, lease.id, lease.limit))
+        self._tell(session, LimitExtended(lease.id, lease.limit))
+
+    def beat(self, lease: Lease, ran: float, held: float) -> None:
+        """Notes how long a lease's task has run so far."""
+        self._actions.append(Beat(lease.id, _milliseconds(ran), _milliseconds(held)))
 
     def gone(self, session: Session, ended: WorkerEnded) -> None:
         """Tells that the session's worker ended."""
@@ -56,7 +77,7 @@ class Outbox:
         """Tells that the lease is granted, the first time or again."""
         request, one, granted_at = lease.request, lease.slice.slice, lease.granted_at
         waited = max(0.0, granted_at - request.arrived_at) if granted_at is not None else 0.0
-        message = Granted(request.id, lease.id, one.name, request.duration, waited, one.simulated)
+        message = Granted(request.id, lease.id, one.name, lease.limit, waited, one.simulated)
         self._tell(lease.session, message)
 
     def refuse(self, session: Session, request: str, code: str, reason: str) -> None:
@@ -91,7 +112,9 @@ class Outbox:
             request.setback = ""
 
     def _tell(
-        self, session: Session, message: Queued | Granted | Refused | LeaseEnded | WorkerGone
+        self,
+        session: Session,
+        message: Queued | Granted | LimitExtended | Refused | LeaseEnded | WorkerGone,
     ) -> None:
         if session.connected:
             self._actions.append(Tell(session.id, message))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from zerokernel.broker.scheduling.records import Lease, Session
+from zerokernel.lifecycle import Cause
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,13 @@ class Policy:
     Attributes:
         park_seconds: How long a worker stays parked before it is ended.
         kernel_grace_seconds: How long a session outlives the loss of its connection.
-        binding_allowance: What a lease may last beyond its limit: initialising a device
-            takes seconds on large servers, and loading and returning gigabytes tens of them.
+        bind_seconds: From the grant to the cell's first line: initialising a device takes
+            seconds on large servers, and loading gigabytes tens of them.
+        return_seconds: From the cell's last line until its results are home.
+        extend_limits: Whether a task may run on while nobody waits for its size.
+        extension_seconds: It gets so much at a time, so that who comes waits no longer.
+        parked_memory: Bytes that all parked workers together may keep.
+        failing_starts: After so many in a row a session is paused until its user acts.
         deadline_slack: The supervisor enforces the deadline; the scheduler steps in this
             much later, for a supervisor that hangs.
         stop_seconds: A killed process tree is gone in milliseconds. One that is not after
@@ -30,7 +36,12 @@ class Policy:
 
     park_seconds: float = 600.0
     kernel_grace_seconds: float = 0.0
-    binding_allowance: float = 60.0
+    bind_seconds: float = 60.0
+    return_seconds: float = 60.0
+    extend_limits: bool = True
+    extension_seconds: float = 60.0
+    parked_memory: int = 1 << 62
+    failing_starts: int = 3
     deadline_slack: float = 5.0
     stop_seconds: float = 10.0
     release_grace: float = 0.25
@@ -38,16 +49,26 @@ class Policy:
     waiting_per_session: int = 100
     answers_per_session: int = 64
 
-    def hold(self, lease: Lease) -> float:
-        """Gives the seconds after its grant at which a lease ends whatever happens."""
-        return lease.request.duration + self.binding_allowance
-
     def lease_due(self, lease: Lease) -> float:
-        """Gives when the scheduler itself must end a lease."""
+        """Gives when the scheduler itself must end a lease: the supervisor should have."""
         if lease.granted_at is None:
             return math.inf
-        backstop = lease.granted_at + self.hold(lease) + self.deadline_slack
+        if lease.ended_at is not None:
+            due = lease.ended_at + self.return_seconds
+        elif lease.started_at is not None:
+            due = lease.started_at + lease.limit
+        else:
+            due = lease.granted_at + self.bind_seconds
+        backstop = due + self.deadline_slack
         return min(backstop, math.inf if lease.release_at is None else lease.release_at)
+
+    def overdue(self, lease: Lease) -> Cause:
+        """Gives why a lease ends that is due now."""
+        if lease.release_at is not None:
+            return Cause.CANCELLED
+        if lease.ended_at is not None:
+            return Cause.UNDELIVERED
+        return Cause.DEADLINE if lease.started_at is not None else Cause.START_FAILED
 
     def session_due(self, session: Session) -> float:
         """Gives when a session's grace or its worker's time is over."""

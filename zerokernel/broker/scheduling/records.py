@@ -40,12 +40,14 @@ class Worker:
     """A session's worker process, from its fork to the report of its end.
 
     Attributes:
+        memory: Bytes that it keeps while it is parked; 0 until they are counted.
         stuck: It was killed long ago and its end was not reported.
         successor: Forked before this one's end was reported.
     """
 
     process: int
     parked_at: float | None = None
+    memory: int = 0
     stopping_at: float | None = None
     stuck: bool = False
     successor: Worker | None = None
@@ -64,6 +66,7 @@ class Session:
     worker: Worker | None = None
     lease: Lease | None = None
     waiting: int = 0
+    failed_starts: int = 0
     answers: OrderedDict[str, LeaseEnded | Refused] = field(default_factory=OrderedDict)
 
     @property
@@ -77,6 +80,7 @@ class Request:
     """A request that waits.
 
     Attributes:
+        firm: Its limit is not extended.
         place: What its notebook was told last, as ``reason``; 0 before that.
         setback: Why its place became worse, until its notebook was told.
     """
@@ -87,6 +91,7 @@ class Request:
     duration: float
     arrival: int
     arrived_at: float
+    firm: bool = False
     place: int = 0
     reason: str = ""
     setback: str = ""
@@ -94,13 +99,22 @@ class Request:
 
 @dataclass
 class Lease:
-    """A slice given to a request. Not granted yet while a worker that must go still ends."""
+    """A slice given to a request. Not granted yet while a worker that must go still ends.
+
+    Attributes:
+        limit: Seconds that its task may run; grows while nobody waits.
+        ended_at: When its task's last line was over; results may still be on their way.
+        ended_after: Seconds that the task had run by then.
+    """
 
     request: Request
     slice: SliceRecord
     granted_at: float | None = None
     started_at: float | None = None
+    ended_at: float | None = None
+    ended_after: float | None = None
     release_at: float | None = None
+    limit: float = 0.0
 
     @property
     def id(self) -> str:
@@ -111,6 +125,12 @@ class Lease:
     def session(self) -> Session:
         """Whose it is."""
         return self.request.session
+
+    def ran(self, now: float) -> float:
+        """Gives the seconds that its task has run."""
+        if self.ended_after is not None:
+            return self.ended_after
+        return 0.0 if self.started_at is None else now - self.started_at
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 
 from zerokernel.broker.scheduling.actions import Action
 from zerokernel.broker.scheduling.admission import STUCK, refusal
+from zerokernel.broker.scheduling.adoption import adopt
 from zerokernel.broker.scheduling.events import (
     Event,
     NotebookSaid,
@@ -21,7 +22,9 @@ from zerokernel.broker.scheduling.events import (
     SlicesChanged,
     SliceSetAside,
     Tick,
+    WorkerAdopted,
 )
+from zerokernel.broker.scheduling.limits import extend_limit, take_beats, take_parked
 from zerokernel.broker.scheduling.outbox import Outbox
 from zerokernel.broker.scheduling.policy import Policy
 from zerokernel.broker.scheduling.records import (
@@ -33,19 +36,24 @@ from zerokernel.broker.scheduling.records import (
     Worker,
 )
 from zerokernel.broker.scheduling.waiting import Queue, expected_starts, explain
+from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
     Bind,
     CancelRequest,
     EndWorker,
+    Heartbeat,
     LeaseEnded,
+    LimitNear,
     Park,
     ReleaseLease,
     RequestLease,
     StopWorker,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
     WorkerEnded,
     WorkerForked,
+    WorkerParked,
 )
 
 
@@ -57,15 +65,17 @@ class SchedulerState:
     lease is reserved once and settled once.
     """
 
-    def __init__(self, slices: Iterable[Slice] = (), policy: Policy | None = None) -> None:
+    def __init__(
+        self, slices: Iterable[Slice] = (), policy: Policy | None = None, arrivals: int = 0
+    ) -> None:
         self.policy = policy or Policy()
         # All mutable state: these, and the records in them.
         self.slices: dict[str, SliceRecord] = {s.id: SliceRecord(s) for s in slices}
         self.sessions: dict[str, Session] = {}
         self.queue = Queue()
-        self._arrivals = 0
+        self.arrivals = arrivals
         self._forgotten: list[str] = []
-        self._out = Outbox(self.policy.answers_per_session)
+        self.out = Outbox(self.policy.answers_per_session)
 
     def __repr__(self) -> str:
         leased = sum(one.lease is not None for one in self.slices.values())
@@ -90,7 +100,7 @@ class SchedulerState:
         self._assign_free_slices(now)
         self._park_idle_workers(now)
         self._tell_places(now)
-        return self._out.take()
+        return self.out.take()
 
     def next_deadline(self) -> float | None:
         """Gives the time at which a `Tick` is needed, None if nothing is due."""
@@ -120,7 +130,7 @@ class SchedulerState:
         session.name, session.user = event.name, session.user or event.user
         session.connected, session.closed, session.lost_at = True, False, None
         if session.lease is not None and session.lease.granted_at is not None:
-            self._out.granted(session.lease)
+            self.out.granted(session.lease)
         for request in self.queue.of_session(session.id):
             self.queue.tell_again(request)
 
@@ -129,7 +139,7 @@ class SchedulerState:
         if session is None or not session.connected:
             return
         session.connected, session.lost_at = False, now
-        if not self.policy.kernel_grace_seconds:
+        if not (event.alive and self.policy.kernel_grace_seconds):
             self._close(session, now)
 
     def _closed(self, event: SessionClosed, now: float) -> None:
@@ -142,9 +152,9 @@ class SchedulerState:
         for request in self.queue.of_session(session.id):
             self.queue.remove(request)
         if session.lease is not None:
-            self._cut_short(session.lease, "kernel lost", now)
+            self.cut_short(session.lease, Cause.KERNEL_LOST, now)
         if session.worker is not None:
-            self._stop(session, "kernel lost", now)
+            self.stop(session, Cause.KERNEL_LOST, now)
         self._forget_if_over(session)
 
     def _forget_if_over(self, session: Session) -> None:
@@ -165,8 +175,11 @@ class SchedulerState:
                 self._cancelled(session, request, now)
             case ReleaseLease(lease):
                 self._released(session, lease, now)
-            case EndWorker(target):
-                self._end_worker(session, target, now)
+            case EndWorker(target, cause):
+                ignored = cause == Cause.INTERRUPTED
+                self._end_worker(
+                    session, target, Cause.INTERRUPTED if ignored else Cause.RESTART, now
+                )
 
     def _requested(self, session: Session, message: RequestLease, now: float) -> None:
         if self._repeated(session, message.request):
@@ -176,20 +189,22 @@ class SchedulerState:
         if refused is None and self.find_request(message.request) is not None:
             refused = "RequestRefused", "Another notebook uses this request's id."
         if refused is not None:
-            self._out.refuse(session, message.request, *refused)
+            self.out.refuse(session, message.request, *refused)
             return
-        self._arrivals += 1
+        self.arrivals += 1
         self.queue.add(
-            Request(message.request, session, size, message.duration, self._arrivals, now)
+            Request(
+                message.request, session, size, message.duration, self.arrivals, now, message.firm
+            )
         )
 
     def _repeated(self, session: Session, request: str) -> bool:
         """Answers a request that was made before."""
-        if self._out.repeat(session, request):
+        if self.out.repeat(session, request):
             return True
         if session.lease is not None and session.lease.request.id == request:
             if session.lease.granted_at is not None:
-                self._out.granted(session.lease)
+                self.out.granted(session.lease)
             return True
         waiting = self.queue.find(request)
         if waiting is None or waiting.session is not session:
@@ -206,7 +221,7 @@ class SchedulerState:
             return
         # Also where it is not known: the cancel may have overtaken its request.
         if request not in session.answers:
-            self._out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
+            self.out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
 
     def _released(self, session: Session, lease_id: str, now: float) -> None:
         lease = session.lease
@@ -214,20 +229,21 @@ class SchedulerState:
             return
         if lease.granted_at is None:
             request = self._take_back(lease).id
-            self._out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
+            self.out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
         elif session.worker is None:
-            self._cut_short(lease, "cancelled", now)
+            self.cut_short(lease, Cause.CANCELLED, now)
         elif lease.release_at is None:
             lease.release_at = now + self.policy.release_grace
 
-    def _end_worker(self, session: Session, target: str, now: float) -> None:
+    def _end_worker(self, session: Session, target: str, cause: Cause, now: float) -> None:
         other = self.sessions.get(target)
         if other is None or other.user != session.user:
             return
+        other.failed_starts = 0
         if other.lease is not None and other.lease.granted_at is not None:
-            self._cut_short(other.lease, "restart", now)
+            self.cut_short(other.lease, cause, now)
         elif other.worker is not None:
-            self._stop(other, "restart", now)
+            self.stop(other, cause, now)
 
     # --- what supervisors report --------------------------------------------------------
 
@@ -244,17 +260,23 @@ class SchedulerState:
             # Its notebook saw the old one die before its end was reported.
             session.worker.successor = Worker(event.process)
         if session.closed:
-            self._stop(session, "kernel lost", now)
+            self.stop(session, Cause.KERNEL_LOST, now)
 
     def _started(self, event: TaskStarted, now: float) -> None:
-        if (lease := self._live(event.session, event.lease)) and lease.started_at is None:
+        if (lease := self.live(event.session, event.lease)) and lease.started_at is None:
             lease.started_at = now
 
+    def _returning(self, event: TaskReturning, now: float) -> None:
+        if (lease := self.live(event.session, event.lease)) and lease.ended_after is None:
+            lease.ended_at, lease.ended_after = now, max(0.0, event.ran)
+
     def _ended(self, event: TaskEnded, now: float) -> None:
-        if lease := self._live(event.session, event.lease):
+        if lease := self.live(event.session, event.lease):
             # The report is about a worker, even if that of its fork was lost.
-            lease.session.worker = lease.session.worker or Worker(0)
-            self._end(lease, "finished", event.ran, now)
+            session = lease.session
+            session.worker = session.worker or Worker(0)
+            session.failed_starts = 0
+            self._end(lease, Cause.FINISHED, event.ran, now)
 
     def _worker_ended(self, event: WorkerEnded, now: float) -> None:
         session = self.sessions.get(event.session)
@@ -262,19 +284,20 @@ class SchedulerState:
             return
         known = session.worker
         session.worker = known.successor if known is not None else None
-        lease = self._live(event.session, event.lease)
+        lease = self.live(event.session, event.lease)
         if lease is not None:
             self._end(lease, event.cause, event.ran, now)
         # A lease that is bound while the worker was not (it was parked) waits for the next one.
         if session.lease is None or session.lease.granted_at is None:
             self._vacate(session)
         if known is not None or lease is not None:
-            self._out.gone(session, event)
+            self.out.gone(session, event)
         if session.closed and session.worker is not None:
-            self._stop(session, "kernel lost", now)
+            self.stop(session, Cause.KERNEL_LOST, now)
         self._forget_if_over(session)
 
-    def _live(self, session_id: str, lease_id: str) -> Lease | None:
+    def live(self, session_id: str, lease_id: str) -> Lease | None:
+        """Gives a session's granted lease, None where it has another or none."""
         session = self.sessions.get(session_id)
         lease = session.lease if session is not None else None
         granted = lease is not None and lease.granted_at is not None
@@ -287,11 +310,11 @@ class SchedulerState:
         for record in list(self.slices.values()):
             record.removed = record.slice.id not in present
             if record.removed and record.occupant is not None and record.lease is None:
-                self._stop(record.occupant, "evicted: its slice was removed", now)
+                self.stop(record.occupant, "evicted: its slice was removed", now)
         for one in event.slices:
             self.slices.setdefault(one.id, SliceRecord(one)).slice = one
         self._drop_removed()
-        self._out.setback = "the slices changed"
+        self.out.setback = "the slices changed"
         self._requeue_from_unusable()
         self._refuse_missing_sizes()
 
@@ -299,8 +322,13 @@ class SchedulerState:
         if record := self.slices.get(event.slice):
             record.reason = event.reason
             self.queue.changed.add(record.slice.size)
-            self._out.setback = f"{record.slice.name} was set aside" if event.reason else ""
+            self.out.setback = f"{record.slice.name} was set aside" if event.reason else ""
             self._requeue_from_unusable()
+            lease = record.lease
+            if event.lost and lease is not None and lease.granted_at is not None:
+                self.cut_short(lease, f"{Cause.DEVICE_LOST}: {event.reason}", now)
+            elif event.lost and record.occupant is not None:
+                self.stop(record.occupant, f"{Cause.DEVICE_LOST}: {event.reason}", now)
 
     def _drop_removed(self) -> None:
         for record in list(self.slices.values()):
@@ -321,15 +349,14 @@ class SchedulerState:
             for request in [] if size in there else self.queue.in_order(size, 0.0):
                 self.queue.remove(request)
                 why = f"The last slice of size {size!r} was removed."
-                self._out.refuse(request.session, request.id, "UnknownSize", why)
+                self.out.refuse(request.session, request.id, "UnknownSize", why)
 
     # --- time ---------------------------------------------------------------------------
 
     def _tick(self, event: Tick, now: float) -> None:
         for record in list(self.slices.values()):
             if record.lease is not None and now >= self.policy.lease_due(record.lease):
-                cause = "deadline" if record.lease.release_at is None else "cancelled"
-                self._cut_short(record.lease, cause, now)
+                self.cut_short(record.lease, self.policy.overdue(record.lease), now)
         for session in list(self.sessions.values()):
             while now >= self.policy.session_due(session):
                 self._session_is_due(session, now)
@@ -342,18 +369,18 @@ class SchedulerState:
         elif session.worker is not None and session.worker.stopping_at is not None:
             self._give_up_on(session, session.worker)
         else:
-            self._stop(session, "idle", now)
+            self.stop(session, Cause.IDLE, now)
 
     def _give_up_on(self, session: Session, worker: Worker) -> None:
         """Sets aside what a killed worker keeps, until its end is reported after all."""
         worker.stuck = True
-        self._out.setback = f"the worker of {session.name!r} was killed and does not end"
+        self.out.setback = f"the worker of {session.name!r} was killed and does not end"
         if session.lease is not None and session.lease.granted_at is None:
             request = self._take_back(session.lease)
-            self._out.refuse(session, request.id, "WorkerStartFailed", STUCK)
+            self.out.refuse(session, request.id, "WorkerStartFailed", STUCK)
         for request in self.queue.of_session(session.id):
             self.queue.remove(request)
-            self._out.refuse(session, request.id, "WorkerStartFailed", STUCK)
+            self.out.refuse(session, request.id, "WorkerStartFailed", STUCK)
         self._requeue_from_unusable()
 
     # --- the life of a lease ------------------------------------------------------------
@@ -383,9 +410,9 @@ class SchedulerState:
         """Grants the lease once no worker is in the way; ends those that are."""
         session, occupant = lease.session, lease.slice.occupant
         if occupant is not None and occupant is not session:
-            self._stop(occupant, "evicted", now)
+            self.stop(occupant, Cause.EVICTED, now)
         if any(r.occupant is session for r in self.slices.values() if r is not lease.slice):
-            self._stop(session, "evicted: another slice", now)
+            self.stop(session, "evicted: another slice", now)
         if lease.slice.occupant not in (None, session):
             return
         if session.worker is None or session.worker.stopping_at is None:
@@ -394,25 +421,25 @@ class SchedulerState:
     def _grant(self, lease: Lease, now: float) -> None:
         session, one, limit = lease.session, lease.slice.slice, lease.request.duration
         lease.granted_at, lease.slice.occupant = now, session
+        lease.limit = limit
         if session.worker is not None:
             session.worker.parked_at = None
-        self._out.reserve(lease)
-        hold = self.policy.hold(lease)
-        environment = dict(one.environment)
-        self._out.order(
+        self.out.reserve(lease)
+        self.out.order(
             session.id,
             Bind(
                 session.id,
                 lease.id,
-                environment,
+                dict(one.environment),
                 one.name,
                 one.simulated,
                 limit,
-                hold,
+                self.policy.bind_seconds,
                 lease.request.id,
+                one.id,
             ),
         )
-        self._out.granted(lease)
+        self.out.granted(lease)
 
     def _end(self, lease: Lease, reason: str, ran: float, now: float) -> None:
         """The only place where a granted lease ends: settled, told, remembered."""
@@ -422,20 +449,22 @@ class SchedulerState:
         ran = min(max(0.0, ran), held) if math.isfinite(ran) else held
         session = lease.session
         lease.slice.lease = session.lease = None
-        self._out.settle(lease, ran, held)
-        self._out.answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
+        if reason == Cause.START_FAILED:
+            session.failed_starts += 1
+        self.out.settle(lease, ran if rule_of(reason).charged else 0.0, held, reason)
+        self.out.answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
         self.queue.changed.add(lease.slice.slice.size)
         if session.worker is None:
             self._vacate(session)
 
-    def _cut_short(self, lease: Lease, reason: str, now: float) -> None:
+    def cut_short(self, lease: Lease, reason: str, now: float) -> None:
         """Ends a lease whose task may still run, and its worker with it."""
         session = lease.session
         if lease.granted_at is None:
             self._take_back(lease)
             return
-        self._end(lease, reason, 0.0 if lease.started_at is None else now - lease.started_at, now)
-        self._stop(session, reason, now)
+        self._end(lease, reason, lease.ran(now), now)
+        self.stop(session, reason, now)
 
     def _take_back(self, lease: Lease) -> Request:
         """Undoes the assignment of a slice that was not granted yet."""
@@ -443,7 +472,8 @@ class SchedulerState:
         self.queue.changed.add(lease.slice.slice.size)
         return lease.request
 
-    def _stop(self, session: Session, cause: str, now: float) -> None:
+    def stop(self, session: Session, cause: str, now: float) -> None:
+        """Has the session's worker ended, or the Bind for one to come taken back."""
         if session.worker is None:
             # None is known, but the supervisor may hold a Bind for one to come.
             self._vacate(session)
@@ -451,7 +481,7 @@ class SchedulerState:
             return
         else:
             session.worker.stopping_at = now
-        self._out.order(session.id, StopWorker(session.id, cause, _process(session)))
+        self.out.order(session.id, StopWorker(session.id, cause, _process(session)))
 
     def _vacate(self, session: Session) -> None:
         for record in self.slices.values():
@@ -467,10 +497,10 @@ class SchedulerState:
             if session is None or worker is None or worker.stopping_at is not None:
                 continue
             if record.removed:
-                self._stop(session, "evicted: its slice was removed", now)
+                self.stop(session, "evicted: its slice was removed", now)
             elif worker.parked_at is None:
-                worker.parked_at = now
-                self._out.order(session.id, Park(session.id, _process(session)))
+                worker.parked_at, worker.memory = now, 0
+                self.out.order(session.id, Park(session.id, _process(session)))
 
     def _tell_places(self, now: float) -> None:
         for size in sorted(self.queue.changed):
@@ -478,7 +508,7 @@ class SchedulerState:
             slices = [r for r in self.slices.values() if r.slice.size == size]
             starts = expected_starts(requests, slices, now)
             for place, (request, start) in enumerate(zip(requests, starts, strict=True), 1):
-                self._out.place(request, place, start, explain(request, place, slices))
+                self.out.place(request, place, start, explain(request, place, slices))
         self.queue.changed.clear()
 
 
@@ -490,7 +520,12 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     WorkerForked: SchedulerState._forked,
     TaskStarted: SchedulerState._started,
     TaskEnded: SchedulerState._ended,
+    TaskReturning: SchedulerState._returning,
     WorkerEnded: SchedulerState._worker_ended,
+    LimitNear: lambda state, event, now: extend_limit(state, event),
+    Heartbeat: lambda state, event, now: take_beats(state, event, now),
+    WorkerParked: take_parked,
+    WorkerAdopted: adopt,
     SlicesChanged: SchedulerState._slices_changed,
     SliceSetAside: SchedulerState._set_aside,
     Tick: SchedulerState._tick,

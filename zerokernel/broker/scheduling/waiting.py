@@ -48,6 +48,10 @@ class Queue:
         """Gives what a session has waiting."""
         return [one for one in self._requests.values() if one.session.id == session]
 
+    def of_size(self, size: str) -> list[Request]:
+        """Gives those who wait for a size, in no order."""
+        return list(self._by_size.get(size, {}).values())
+
     def sizes(self) -> list[str]:
         """Gives the sizes that somebody waits for."""
         return [size for size, requests in self._by_size.items() if requests]
@@ -62,7 +66,7 @@ def remaining(lease: Lease, now: float) -> float:
     """Gives the seconds for which a lease may still run by its declared limit."""
     known = (lease.started_at, lease.granted_at, now)
     begun = next(time for time in known if time is not None)
-    return max(0.0, begun + lease.request.duration - now)
+    return max(0.0, begun + (lease.limit or lease.request.duration) - now)
 
 
 def expected_starts(

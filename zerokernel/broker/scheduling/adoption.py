@@ -1,0 +1,50 @@
+"""Workers that outlived an earlier broker: their leases go on under this one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zerokernel.broker.scheduling.records import Lease, Request, Session, SliceRecord, Worker
+from zerokernel.lifecycle import Cause
+
+if TYPE_CHECKING:
+    from zerokernel.broker.scheduling.events import WorkerAdopted
+    from zerokernel.broker.scheduling.state import SchedulerState
+
+_NAMELESS = "a notebook that has not come back yet"
+
+
+def adopt(state: SchedulerState, event: WorkerAdopted, now: float) -> None:
+    """Takes a worker over, with the slice where it is and the lease that it runs under.
+
+    Its notebook has the grace time to come back. A worker whose slice is not offered any
+    more is ended.
+    """
+    kept = event.kept
+    session = state.sessions.setdefault(
+        kept.session, Session(kept.session, _NAMELESS, event.user, connected=False, lost_at=now)
+    )
+    session.worker = Worker(kept.process)
+    if not kept.slice_id:
+        return
+    record = state.slices.get(kept.slice_id)
+    if record is None or record.occupant is not None or record.lease is not None:
+        state.stop(session, f"{Cause.EVICTED}: its slice is not offered any more", now)
+        return
+    record.occupant = session
+    if kept.lease:
+        _take_lease(state, session, record, event, now)
+
+
+def _take_lease(
+    state: SchedulerState, session: Session, record: SliceRecord, event: WorkerAdopted, now: float
+) -> None:
+    kept = event.kept
+    begun = now - max(0.0, kept.ran)
+    # The lease keeps its id, which ends with the number that its request once had.
+    arrival = int(kept.lease.rpartition(".")[2])
+    request = Request(kept.request, session, record.slice.size, kept.limit, arrival, begun)
+    lease = Lease(request, record, granted_at=begun, limit=kept.limit)
+    lease.started_at = begun if kept.ran >= 0 else None
+    record.lease = session.lease = lease
+    state.out.reserve(lease)
