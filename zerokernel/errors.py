@@ -125,3 +125,7 @@ class CannotTravel(CrossingError):
 
 class CommitFailed(CrossingError):
     """What the cell changed could not be written into the notebook, which is as it was before."""
+
+
+class ResultsTooLarge(CommitFailed):
+    """What the cell changed needs more memory than the notebook has left. Nothing was changed; bring less home."""

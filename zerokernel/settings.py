@@ -54,6 +54,11 @@ class Settings:
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
+        staging_bytes: Captures of waiting cells that may lie in workers; the rest is sent when
+            the slice is granted. 0 is a quarter of the memory that is available.
+        output_bytes: Text that a cell may show; of more, the first and the last is shown.
+        output_messages: Displays that a cell may show; of more, the first and the last.
+        output_display_bytes: Data that these displays may have together.
         containment: How a worker's processes are held together to be frozen and killed: "auto"
             (the best that works), "control group", "pid namespace", "process walk".
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
@@ -83,6 +88,10 @@ class Settings:
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
+    staging_bytes: int = 0
+    output_bytes: int = 16 << 20
+    output_messages: int = 10_000
+    output_display_bytes: int = 256 << 20
     containment: str = "auto"
     emulate_ptrace_denied: bool = False
 
