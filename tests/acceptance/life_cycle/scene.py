@@ -74,6 +74,7 @@ class Scene:
         self._rivals_cell = ""
         self._cell = ""
         self._known: set[str] = set()  # leases that are not the watched cell's
+        self._lease = ""  # the watched cell's, when the failure comes
         self.kernel: Kernel
         # Everybody, as the failure finds them.
         self.worker: psutil.Process
@@ -194,6 +195,7 @@ class Scene:
         (supervisor,) = status["engine"]["supervisors"]
         self.supervisor = psutil.Process(supervisor["process"])
         self.worker = psutil.Process(self._worker("mine")["process"])
+        self._lease = self._session("mine")["lease"]
 
     # --- failures -----------------------------------------------------------------------
 
@@ -224,11 +226,12 @@ class Scene:
         self._stopped.append(process)
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the stop")
 
-    def resume(self) -> None:
-        """Continues all that was stopped and still lives."""
-        while self._stopped:
+    def resume(self, only: psutil.Process | None = None) -> None:
+        """Continues what was stopped and still lives."""
+        for process in [one for one in self._stopped if only in (None, one)]:
+            self._stopped.remove(process)
             with suppress(psutil.NoSuchProcess):
-                self._stopped.pop().resume()
+                process.resume()
 
     def _kill_everything(self) -> None:
         for process in (self.broker, self.supervisor, self.worker):
@@ -279,14 +282,14 @@ class Scene:
         entries = wait_until(settled, "the settling of all leases", 10)[:-1]
         return [entry["charged"] for entry in reversed(entries)]
 
-    def is_released(self, name: str = "mine") -> bool:
-        """Whether the session holds no lease and its worker, as it was, is gone."""
-        status = self.status()
-        return bool(status) and not self._session(name).get("lease") and ended(self.worker)
+    def is_released(self) -> bool:
+        """Whether worker and lease, as they were at the failure, are gone."""
+        lease = self._session("mine").get("lease", "")
+        return ended(self.worker) and (not lease or lease != self._lease) and bool(self.status())
 
     def has_new_broker(self) -> bool:
-        address = read_pid(self.directory)
-        return address not in (0, self.broker.pid) and bool(self.status())
+        """Whether another broker than at the failure serves."""
+        return self.status().get("pid", self.broker.pid) != self.broker.pid
 
     # --- the end ------------------------------------------------------------------------
 
@@ -308,16 +311,6 @@ class Scene:
 
     def _left(self) -> Iterator[psutil.Process]:
         return processes_with(MARK, self._mark)
-
-
-def read_pid(directory: Path) -> int:
-    """The process of the broker that wrote the address file; 0 where there is none."""
-    import json
-
-    for file in directory.glob("broker-*.json"):
-        with suppress(OSError, ValueError):
-            return int(json.loads(file.read_text())["pid"])
-    return 0
 
 
 @contextmanager
