@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zerokernel.errors import GpuDeadline
+if TYPE_CHECKING:
+    from zerokernel.errors import GpuDeadline
 
 __version__ = "0.1.0"
 __all__ = ["GpuDeadline", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports public names when they are first used: `%load_ext` alone needs none of them."""
+    if name == "GpuDeadline":
+        from zerokernel.errors import GpuDeadline
+
+        return GpuDeadline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_ipython_extension(shell: Any) -> None:

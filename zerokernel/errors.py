@@ -79,6 +79,10 @@ class WorkerStartFailed(ZeroKernelError):
     """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
 
 
+class ContainmentUnavailable(ZeroKernelError):
+    """Workers cannot be held together in the way that was asked for. Set `containment` to "auto"."""
+
+
 class WorkerLost(ZeroKernelError):
     """The worker ended before the cell did. Nothing was changed; the next cell gets a new worker."""
 

@@ -50,6 +50,8 @@ class Settings:
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
+        containment: How a worker's processes are held together to be frozen and killed: "auto"
+            (the best that works), "control group", "pid namespace", "process walk".
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -75,6 +77,7 @@ class Settings:
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
+    containment: str = "auto"
     emulate_ptrace_denied: bool = False
 
 
@@ -148,7 +151,11 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         raise BadSetting(f"The setting {name} cannot be {value!r}: {error}") from error
 
 
-_CHOICES = {"channel": ("unix", "tcp"), "devices": ("auto", "nvidia", "simulated")}
+_CHOICES = {
+    "channel": ("unix", "tcp"),
+    "devices": ("auto", "nvidia", "simulated"),
+    "containment": ("auto", "control group", "pid namespace", "process walk"),
+}
 
 
 def _checked(settings: Settings) -> Settings:

@@ -34,6 +34,10 @@ def plain(kernel: Kernel, code: str) -> str:
 
 
 def worker_pid(kernel: Kernel) -> int:
-    run = kernel.run("%%gpu --quiet\nimport os\nprint(os.getpid())\ndel os")
+    """The worker's process id outside of it: it can be in a PID namespace of its own."""
+    run = kernel.run(
+        "%%gpu --quiet\nfrom zerokernel.containment import process_outside\n"
+        "print(process_outside())\ndel process_outside"
+    )
     assert run.status == "ok", run
     return int(run.text("stdout"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import nbclient
@@ -78,22 +76,6 @@ def test_a_cell_that_catches_the_interrupt_goes_on(kernel, gate):
     assert plain(kernel, "print(caught)") == "True"
 
 
-@pytest.mark.parametrize("body", ["while True: pass", "import time; time.sleep(60)"])
-def test_the_deadline_ends_a_runaway_cell(machine, kernel, body):
-    """A cell does not run longer than its limit, and the error says which limit."""
-    plain(kernel, "x = [1]")
-    worker_pid(kernel)
-    begin = time.monotonic()
-    run = kernel.run(f"%%gpu -d 1\nx.append(2)\n{body}", timeout=20)
-    assert 1 <= time.monotonic() - begin < 5
-    error = run.error()
-    assert error["ename"] == "DeadlineExceeded"
-    assert "--duration" in error["evalue"]
-    assert plain(kernel, "print(x)") == "[1]"
-    _released(machine)
-    assert kernel.run("%%gpu\nx.append(3)").status == "ok"
-
-
 def test_a_broker_killed_between_cells_is_replaced(own_machine):
     """The next cell starts another broker and runs."""
     kernel = own_machine.kernel()
@@ -107,21 +89,6 @@ def test_a_broker_killed_between_cells_is_replaced(own_machine):
     assert run.status == "ok", run
     assert plain(kernel, "print(x)") == "[1, 2]"
     assert broker_of(own_machine.directory).pid != first.pid
-
-
-def test_a_broker_killed_under_a_cell_is_told(own_machine, gate):
-    """The cell fails with BrokerLost, changes nothing, and the next one has a new broker."""
-    kernel = own_machine.kernel()
-    plain(kernel, "x = [1]")
-    cell = kernel.submit("%%gpu -d 100\nx.append(2)\n" + until(gate.path))
-    kernel.watch(cell, started)
-    os.kill(broker_of(own_machine.directory).pid, signal.SIGKILL)
-    run = kernel.collect(cell, timeout=20)
-    assert run.error()["ename"] == "BrokerLost"
-    assert plain(kernel, "print(x)") == "[1]"
-    run = kernel.run("%%gpu\nx.append(3)")
-    assert run.status == "ok", run
-    assert plain(kernel, "print(x)") == "[1, 3]"
 
 
 def test_a_failing_cell_stops_what_is_queued_behind_it(kernel):

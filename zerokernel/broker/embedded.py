@@ -32,6 +32,7 @@ from zerokernel.client.address import (
     remove_address,
     write_address,
 )
+from zerokernel.containment import adopt_orphans
 from zerokernel.errors import BrokerUnavailable, DeviceBusy
 from zerokernel.messages import PROTOCOL_VERSION
 from zerokernel.settings import Settings
@@ -55,6 +56,7 @@ def serve_embedded(settings: Settings, visible: str | None = None) -> None:
         DeviceUnavailable: The devices cannot be read.
     """
     prepare_directory(settings.runtime_directory)
+    adopt_orphans()  # what a dead supervisor leaves comes here and is ended
     with only_one(settings.runtime_directory), DeviceLocks() as locks:
         slices = lock_slices(choose_devices(settings, visible), locks)
         asyncio.run(_serve(settings, slices))

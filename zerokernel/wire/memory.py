@@ -79,9 +79,13 @@ class Probe:
         """Puts a fresh secret into memory."""
         return Probe(ctypes.create_string_buffer(secrets.token_bytes(16), 16))
 
-    def pack(self) -> bytes:
-        """Tells a peer where the secret is and what it must read there."""
-        return _PROBE.pack(os.getpid(), ctypes.addressof(self.buffer), self.buffer.raw)
+    def pack(self, process: int = 0) -> bytes:
+        """Tells a peer where the secret is and what it must read there.
+
+        Args:
+            process: This process's id as the peer sees it, where that is not its own view.
+        """
+        return _PROBE.pack(process or os.getpid(), ctypes.addressof(self.buffer), self.buffer.raw)
 
 
 def try_probe(data: bytes) -> int:

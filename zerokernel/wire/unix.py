@@ -34,10 +34,15 @@ class UnixChannel(Channel):
         self._send_arena = SendArena()
         self._receive_arena = ReceiveArena()
 
-    def offer_memory(self) -> None:
-        """Asks the peer to find out whether it can read this process's memory, and back."""
+    def offer_memory(self, process: int = 0) -> None:
+        """Asks the peer to find out whether it can read this process's memory, and back.
+
+        Args:
+            process: This process's id as the peer sees it, where that is not its own view:
+                a PID namespace may lie between.
+        """
         self._probe = Probe.make()
-        self._signal(FrameKind.PROBE, self._probe.pack())
+        self._signal(FrameKind.PROBE, self._probe.pack(process))
 
     def close(self) -> None:
         """Closes this end and gives shared memory back."""

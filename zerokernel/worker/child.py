@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
+from zerokernel.containment import process_outside, wait_until_contained
 from zerokernel.messages import Hello, WorkerReady
 from zerokernel.wire import Channel
 from zerokernel.wire.unix import UnixChannel
-from zerokernel.worker import process, threads
+from zerokernel.worker import threads
 from zerokernel.worker.inbox import Inbox
 from zerokernel.worker.interrupts import Interrupts
 from zerokernel.worker.output import OutputCapture
@@ -29,9 +30,7 @@ class Child:
 
     def run(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """The worker's main. Never returns: it ends with the process."""
-        process.die_with_parent(os.getppid())
         os.setsid()
-        process.adopt_orphans()
         threads.restore(self._own_threads)
         os.register_at_fork(after_in_child=channel.abandon)
         os.register_at_fork(after_in_child=control.abandon)
@@ -43,7 +42,8 @@ class Child:
         capture.start()
         inbox.start(runner.allocate)
         if hello.process and isinstance(channel, UnixChannel):
-            channel.offer_memory()
-        channel.send(WorkerReady(os.getpid()))
+            channel.offer_memory(process_outside())
+        channel.send(WorkerReady(process_outside()))
+        wait_until_contained()
         while True:
             runner.run_next()

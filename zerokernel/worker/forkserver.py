@@ -30,25 +30,28 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
 
     from zerokernel import settings as configuration
+    from zerokernel.containment import processes, settle
     from zerokernel.wire import listen
 
     settings = configuration.load()
+    containment = settle(settings.containment)
+    print(f"zerokernel: workers are contained by: {containment.name}", file=sys.stderr, flush=True)
     listener = listen(options.address, secret, read_memory=not settings.emulate_ptrace_denied)
     _announce(options.address_file, listener.address)
 
-    from zerokernel.worker import process
     from zerokernel.worker.child import Child
     from zerokernel.worker.shell import build_shell
     from zerokernel.worker.supervisor import Supervisor
 
     kernel = build_shell()
     _import_heavy_libraries()
-    process.adopt_orphans()
+    processes.adopt_orphans()
     child = Child(kernel, own_threads)
     _share_pages()
     Supervisor(
         listener,
         child.run,
+        containment,
         settings.broker_grace_seconds,
         settings.return_seconds,
         _import_the_rest,

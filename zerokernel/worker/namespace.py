@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zerokernel.errors import CannotTravel
+from zerokernel.worker import interrupts
 
 Fetch = Callable[[str], Any]
 """Gives the kernel's object of that name; raises KeyError where it has none."""
@@ -34,12 +35,15 @@ class FetchingBuiltins(dict[str, Any]):
         return self._fetch(name)
 
 
+_OWN_FILES = (__file__, interrupts.__file__)
+
+
 def hide_frames(error: BaseException | None) -> None:
-    """Cuts a traceback off where it enters this module: the cell's own line matters."""
+    """Cuts a traceback off where it enters our own code: the cell's own line matters."""
     step = error.__traceback__ if error is not None else None
     while step is not None:
         after = step.tb_next
-        if after is not None and after.tb_frame.f_code.co_filename == __file__:
+        if after is not None and after.tb_frame.f_code.co_filename in _OWN_FILES:
             step.tb_next = after = None
         step = after
 

@@ -14,8 +14,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from zerokernel.containment import Containment, Tree, processes
 from zerokernel.errors import ChannelClosed, ZeroKernelError
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
@@ -68,7 +69,7 @@ class Worker:
     """A forked worker as its supervisor sees it. All times are monotonic seconds."""
 
     session: str
-    process: int
+    tree: Tree
     control: UnixChannel
     oom_kills: int
     lease: str = ""
@@ -82,7 +83,11 @@ class Worker:
     stuck: str = ""  # what its task does instead of stopping, for the user
     cause: str = ""  # why it is being stopped, once it is
     freeze_at: float | None = None  # parked, and not frozen yet
-    frozen: list[int] = field(default_factory=list)
+
+    @property
+    def process(self) -> int:
+        """Its process id, as everybody but itself sees it."""
+        return self.tree.process
 
     def ran(self, now: float) -> float:
         """Seconds that its task has run."""
@@ -97,6 +102,7 @@ class Supervisor:
     Args:
         listener: Where the broker and kernels connect.
         run_worker: The child's main function; it never returns to the loop.
+        containment: How a worker's processes are held together.
         broker_grace: Seconds that everything outlives the broker's channel.
         return_seconds: How long a task may take to send its results home.
         when_idle: Done once, when nothing was asked for IDLE_SECONDS and no task runs.
@@ -107,6 +113,7 @@ class Supervisor:
         self,
         listener: Listener,
         run_worker: RunWorker,
+        containment: Containment,
         broker_grace: float,
         return_seconds: float,
         when_idle: Callable[[], None] | None = None,
@@ -114,6 +121,7 @@ class Supervisor:
     ) -> None:
         self._listener = listener
         self._run_worker = run_worker
+        self._containment = containment
         self._broker_grace = broker_grace
         self._return_seconds = return_seconds
         self._when_idle = when_idle
@@ -186,7 +194,7 @@ class Supervisor:
                 self._stop(worker, worker.ends_as)
             elif worker.freeze_at is not None and now >= worker.freeze_at:
                 worker.freeze_at = None
-                worker.frozen = process.freeze(worker.process)
+                worker.tree.freeze()
                 memory = process.private_memory(worker.process)
                 self._tell(WorkerParked(worker.session, worker.process, memory))
         for session, (bind, until) in list(self._unclaimed.items()):
@@ -220,17 +228,18 @@ class Supervisor:
         if self._broker is not None:
             self._lose_broker()
         self._broker = channel
-        self._selector.register(channel, selectors.EVENT_READ, self._on_broker)
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._on_broker(channel))
         now, unheard = self._clock(), self._unheard
         self._unheard = []
         kept = [_kept(worker, now) for worker in self._workers.values() if not worker.cause]
         for message in (SupervisorReady(os.getpid(), len(kept)), *kept, *unheard):
             self._tell(message)
 
-    def _on_broker(self) -> None:
-        assert self._broker is not None
+    def _on_broker(self, channel: Channel) -> None:
+        if self._broker is not channel:
+            return  # a report just found that it is gone
         try:
-            message = self._broker.receive(0).message
+            message = channel.receive(0).message
         except TimeoutError:
             return
         except ZeroKernelError:
@@ -284,8 +293,7 @@ class Supervisor:
         worker.limit, worker.started, worker.ended, worker.stuck = bind.limit, None, None, ""
         worker.ends_at, worker.ends_as = now + bind.hold, Cause.START_FAILED
         worker.freeze_at = None
-        process.thaw(worker.frozen)
-        worker.frozen = []
+        worker.tree.thaw()
         self._order(worker, bind)
 
     def _extend(self, order: ExtendLimit) -> None:
@@ -299,13 +307,13 @@ class Supervisor:
 
     def _park(self, worker: Worker) -> None:
         worker.lease, worker.started, worker.ends_at = "", None, None
-        if not worker.frozen:
+        if not worker.tree.frozen:
             worker.freeze_at = self._clock() + FREEZE_SECONDS
 
     def _stop(self, worker: Worker, cause: str) -> None:
         worker.cause = worker.cause or cause
         worker.ends_at = worker.freeze_at = None
-        process.kill_tree(worker.process)
+        worker.tree.kill()
 
     def _order(self, worker: Worker, message: Message) -> None:
         with contextlib.suppress(ChannelClosed):  # it just died; SIGCHLD follows
@@ -321,20 +329,34 @@ class Supervisor:
         if not process.is_single_threaded():
             raise RuntimeError("the forkserver has threads and must not fork")
         ours, theirs = socket.socketpair()
-        child = os.fork()
-        if child == 0:
+
+        def main() -> None:
             ours.close()
             self._become_worker(channel, UnixChannel(theirs), hello)
-        theirs.close()
-        channel.abandon()
+
+        try:
+            tree = self._containment.fork(main)
+        except OSError as error:
+            ours.close()
+            self._tell_not_forked(hello.session, error)
+            return
+        finally:
+            theirs.close()
+            channel.abandon()
         worker = Worker(
-            hello.session, child, UnixChannel(ours), oom_kills=process.out_of_memory_kills()
+            hello.session, tree, UnixChannel(ours), oom_kills=process.out_of_memory_kills()
         )
         self._workers[hello.session] = worker
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._hear(worker))
-        self._tell(WorkerForked(hello.session, child))
+        self._tell(WorkerForked(hello.session, worker.process))
         if granted := self._unclaimed.pop(hello.session, None):
             self._bind(worker, granted[0])
+
+    def _tell_not_forked(self, session: str, error: OSError) -> None:
+        granted = self._unclaimed.pop(session, None)
+        lease = granted[0].lease if granted else ""
+        detail = f"The worker could not be forked: {error}"
+        self._tell(WorkerEnded(session, lease, "start failed", detail, 0.0))
 
     def _become_worker(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """In the child: lets go of all that is the supervisor's and runs the worker."""
@@ -407,6 +429,7 @@ class Supervisor:
     def _reap(self, worker: Worker, status: int) -> None:
         """Takes a dead worker off the books, and what it left behind."""
         now = self._clock()
+        worker.tree.clear()
         self._kill_orphans()
         self._selector.unregister(worker.control)
         worker.control.close()
@@ -421,10 +444,8 @@ class Supervisor:
 
     def _kill_orphans(self) -> None:
         """Kills children that are no worker: they came here when a worker died."""
-        known = {worker.process for worker in self._workers.values()}
-        for child in process.children(os.getpid()):
-            if child not in known:
-                process.kill_tree(child)
+        known = {root for worker in self._workers.values() for root in worker.tree.roots}
+        processes.kill_below(os.getpid(), spare=known)
 
     def _end_all(self) -> None:
         for worker in list(self._workers.values()):

@@ -146,7 +146,7 @@ HOSTILE = [
     b'"x"',
     b"\xff\xfe",
     b'{"kind": "RequestLease"}',
-    b'{"kind": "OpenSession", "protocol": 1}',
+    b'{"kind": "OpenSession", "protocol": 2}',
     b'{"kind": "OpenSession", "protocol": "1"}',
     b'{"kind": "__class__"}',
     b"[" * 100_000,

@@ -186,7 +186,8 @@ def test_a_lost_broker_is_noticed() -> None:
         assert select.select([client], [], [], 10)[0]
     error, before = until_lost(client)
     assert [type(one) for one in before] == [Granted]
-    assert "broker ended" in str(error)
+    assert "broker was ended" in str(error)
+    assert client.is_over
     assert select.select([client], [], [], 0)[0]
     client.close()
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import psutil
 import pytest
 
 from zerokernel.broker.engines import Door, LocalEngine, Report, local
-from zerokernel.broker.engines.leftovers import find_leftovers, record_process, wait_until_gone
+from zerokernel.broker.engines.leftovers import SupervisorRecord, find_records, write_record
 from zerokernel.errors import WorkerStartFailed
-from zerokernel.messages import Bind, Park, WorkerEnded, WorkerForked
+from zerokernel.messages import Bind, Park, WorkerEnded, WorkerForked, WorkerKept
 from zerokernel.settings import Settings
 
 MODULE = "tests.integration.broker.scripted_supervisor"
@@ -26,12 +27,16 @@ ROOT = str(Path(__file__).parents[3])
 class Observer:
     def __init__(self) -> None:
         self.reports: list[Report] = []
+        self.kept: list[WorkerKept] = []
         self.doors: list[tuple[str, Door]] = []
         self._more = asyncio.Event()
 
     def reported(self, report: Report) -> None:
         self.reports.append(report)
         self._more.set()
+
+    def adopted(self, kept: WorkerKept) -> None:
+        self.kept.append(kept)
 
     def moved(self, session: str, door: Door) -> None:
         self.doors.append((session, door))
@@ -158,7 +163,7 @@ def test_the_workers_of_a_lost_supervisor_are_reported_ended(tmp_path: Path, dea
             os.kill(bench.processes()[0], 9)
         await bench.observer.until(lambda: len(bench.observer.ended()) >= 2)
         known = {one.session: (one.lease, one.cause) for one in bench.observer.ended()}
-        assert known == {"s1": ("", "killed"), "s2": ("l2", "killed")}
+        assert known == {"s1": ("", "supervisor lost"), "s2": ("l2", "supervisor lost")}
         assert len(bench.observer.ended()) == 2
 
     bench.run(life())
@@ -233,19 +238,15 @@ def test_a_supervisor_that_stops_reading_is_given_up(tmp_path: Path) -> None:
     bench.run(life())
 
 
-def test_leftovers_of_a_dead_broker_are_found_and_outlived(tmp_path: Path) -> None:
-    """They may end by themselves; after the grace they are killed. Others are left alone."""
-    import subprocess
-
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    record_process(tmp_path / "supervisor-1-1.process", sleeper.pid)
-    (tmp_path / "supervisor-1-2.process").write_text('{"process": 1, "created": 5.0}')
+def test_only_supervisors_that_still_run_are_found(tmp_path: Path) -> None:
+    """A record of a process that ended, or whose id another one has now, is taken away."""
+    own = psutil.Process()
+    record = SupervisorRecord(own.pid, own.create_time(), "python", "unix:/nowhere", "hidden")
+    write_record(tmp_path / "supervisor-1-1.process", record)
+    write_record(tmp_path / "supervisor-1-2.process", replace(record, created=5.0))
     (tmp_path / "supervisor-1-3.process").write_text("nonsense")
     (tmp_path / "supervisor-1-3.log").touch()
-    found = find_leftovers(tmp_path)
-    assert [one.pid for one in found] == [sleeper.pid]
+    assert find_records(tmp_path) == [(tmp_path / "supervisor-1-1.process", record)]
     assert [one.name for one in tmp_path.iterdir()] == ["supervisor-1-1.process"]
-    asyncio.run(wait_until_gone(found, 0.1))
-    assert sleeper.wait(5) == -9
-    assert find_leftovers(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / "supervisor-1-1.process").stat().st_mode & 0o077 == 0
+    assert record.secret not in repr(record)

@@ -10,19 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from zerokernel.containment import NAMES, probe
+from zerokernel.containment.control_group import locate
+from zerokernel.containment.processes import descendants
 from zerokernel.errors import ChannelClosed
 from zerokernel.messages import (
     Bind,
+    ExtendLimit,
+    Heartbeat,
     Hello,
+    LimitNear,
     Message,
     Park,
     Shutdown,
     StopWorker,
     SupervisorReady,
     TaskEnded,
+    TaskReturning,
     TaskStarted,
     WorkerEnded,
     WorkerForked,
+    WorkerKept,
+    WorkerParked,
 )
 from zerokernel.wire import Channel, connect
 
@@ -31,20 +40,29 @@ SECRET = b"s" * 32
 # The child obeys single words that its "kernel" sends as FetchName.
 PROGRAM = """
 import os, subprocess, sys, threading, time
-from zerokernel.messages import FetchName, FetchedName, TaskStarted, TaskEnded
+from zerokernel.messages import (
+    FetchName, FetchedName, LimitNear, TaskEnded, TaskReturning, TaskStarted, TaskStuck
+)
 from zerokernel.wire import listen
-from zerokernel.worker import process
+from zerokernel.containment import processes, settle, wait_until_contained
 from zerokernel.worker.supervisor import Supervisor
 
 def child(channel, control, hello):
-    process.die_with_parent(os.getppid())
-    process.adopt_orphans()
+    wait_until_contained()
     while True:
         word = channel.receive().message.name
         if word == "bound?":
             bind = control.receive().message
             control.send(TaskStarted(bind.session, bind.lease))
             word = bind.slice
+        elif word == "return":
+            control.send(TaskReturning(bind.session, bind.lease, 1.5))
+        elif word == "near":
+            control.send(LimitNear(bind.session, bind.lease))
+        elif word == "extended?":
+            word = f"{control.receive().message.limit:g}"
+        elif word == "stuck":
+            control.send(TaskStuck(bind.session, bind.lease, "inside a call"))
         elif word == "end":
             control.send(TaskEnded(bind.session, bind.lease, 1.5))
         elif word == "tree":
@@ -57,22 +75,24 @@ def child(channel, control, hello):
         channel.send(FetchedName(word, True))
 
 listener = listen(sys.argv[1], b"s" * 32)
-process.adopt_orphans()
+processes.adopt_orphans()
+containment = settle(sys.argv[3])
 
 def idle():
     open(sys.argv[1][5:] + ".idle", "w").close()
 
-Supervisor(listener, child, float(sys.argv[2]), idle).run()
+Supervisor(listener, child, containment, float(sys.argv[2]), 0.5, idle).run()
 """
 
 
 class Party:
     """A supervisor process, with the test as its broker and its kernels."""
 
-    def __init__(self, directory: Path, grace: float) -> None:
+    def __init__(self, directory: Path, containment: str, grace: float) -> None:
         self.address = f"unix:{directory}/supervisor"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, self.address, str(grace)], start_new_session=True
+            [sys.executable, "-c", PROGRAM, self.address, str(grace), containment],
+            start_new_session=True,
         )
         self.broker = self.first_call()
         self.channels = [self.broker]
@@ -99,7 +119,11 @@ class Party:
         return channel
 
     def hear(self) -> Message:
-        return self.broker.receive(20).message
+        """The next report; heartbeats and parked memory come when they come."""
+        while True:
+            message = self.broker.receive(20).message
+            if not isinstance(message, Heartbeat | WorkerParked):
+                return message
 
     def forked(self, session: str) -> tuple[Channel, int]:
         channel = self.kernel(session)
@@ -110,6 +134,25 @@ class Party:
     def bind(self, session: str, lease: str, limit: float = 60.0, hold: float = 60.0) -> None:
         bind = Bind(session, lease, {}, f"slice of {lease}", True, limit, hold, lease)
         self.broker.send(bind)
+
+    def tree(self, worker: int) -> list[int]:
+        """The one worker, its child and its orphaned grandchild."""
+
+        def found() -> list[int]:
+            every = descendants(self.process.pid)
+            return [one for one in every if one == worker or "time.sleep(600)" in command(one)]
+
+        # A process has no command for a moment after its start.
+        wait_for(lambda: len(found()) == 3, "a whole tree")
+        return found()
+
+
+def beats(party: Party) -> Iterator[Heartbeat]:
+    """The supervisor's heartbeats; other reports are passed over."""
+    while True:
+        message = party.broker.receive(20).message
+        if isinstance(message, Heartbeat):
+            yield message
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -135,9 +178,35 @@ def state(process: int) -> str:
         return "gone"
 
 
-@pytest.fixture(params=[30.0])
-def party(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Party]:
-    running = Party(tmp_path, request.param)
+def command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def is_frozen(process: int) -> bool:
+    """Whether it is stopped, or its control group is frozen."""
+    if state(process) == "T":
+        return True
+    mounts = Path("/proc/self/mountinfo").read_text()
+    group = locate(Path(f"/proc/{process}/cgroup").read_text(), mounts)
+    events = group / "cgroup.events" if group is not None else None
+    return events is not None and events.exists() and "frozen 1" in events.read_text()
+
+
+@pytest.fixture(params=NAMES)
+def containment(request: pytest.FixtureRequest) -> str:
+    """Each way to contain workers that works here."""
+    (finding,) = probe([request.param])
+    if not finding.works:
+        pytest.skip(f"{finding.name}: {finding.reason}")
+    return finding.name
+
+
+@pytest.fixture(params=[30.0], ids=["patient"])
+def party(request: pytest.FixtureRequest, containment: str, tmp_path: Path) -> Iterator[Party]:
+    running = Party(tmp_path, containment, request.param)
     yield running
     if running.process.poll() is None:
         running.broker.send(Shutdown())
@@ -166,11 +235,12 @@ def test_grant_before_the_kernel_came(party: Party) -> None:
 def test_parked_worker_is_frozen_and_thaws(party: Party) -> None:
     """A parked worker's processes are stopped; the next grant continues them."""
     kernel, process = party.forked("a")
-    busy = int(ask(kernel, "tree"))
+    ask(kernel, "tree")
+    tree = party.tree(process)
     party.broker.send(Park("a"))
-    wait_for(lambda: state(process) == "T" and state(busy) == "T", "frozen")
+    wait_for(lambda: all(map(is_frozen, tree)), "frozen")
     party.bind("a", "l2")
-    wait_for(lambda: state(process) != "T" and state(busy) != "T", "thawed")
+    wait_for(lambda: not any(map(is_frozen, tree)), "thawed")
     assert ask(kernel, "bound?") == "slice of l2"
 
 
@@ -179,11 +249,10 @@ def test_stopping_kills_the_tree(party: Party, frozen: bool) -> None:
     """A stopped worker dies with its children and its orphaned grandchildren, frozen or not."""
     kernel, process = party.forked("a")
     ask(kernel, "tree")
-    tree = [process, *descendants(process)]
-    assert len(tree) == 3
+    tree = party.tree(process)
     if frozen:
         party.broker.send(Park("a"))
-        wait_for(lambda: state(process) == "T", "frozen")
+        wait_for(lambda: is_frozen(process), "frozen")
     party.broker.send(StopWorker("a", "evicted"))
     ended = party.hear()
     assert isinstance(ended, WorkerEnded)
@@ -213,7 +282,7 @@ def test_killed_from_outside(party: Party) -> None:
     ask(kernel, "bound?")
     assert isinstance(party.hear(), TaskStarted)
     ask(kernel, "tree")
-    tree = list(descendants(process))
+    tree = party.tree(process)
     os.kill(process, signal.SIGKILL)
     ended = party.hear()
     assert isinstance(ended, WorkerEnded)
@@ -247,6 +316,77 @@ def test_deadline(party: Party) -> None:
     assert state(process) in ("gone", "Z")
 
 
+def test_what_a_task_did_instead_of_stopping_is_told(party: Party) -> None:
+    """The worker's last word before its end at the limit is part of the report."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=0.5)
+    ask(kernel, "bound?")
+    ask(kernel, "stuck")
+    assert isinstance(party.hear(), TaskStarted)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.cause, ended.detail) == ("deadline", "inside a call")
+
+
+def test_a_limit_is_extended(party: Party) -> None:
+    """The broker hears that time runs out; its answer moves the deadline and reaches the worker."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=0.5)
+    ask(kernel, "bound?")
+    ask(kernel, "near")
+    assert isinstance(party.hear(), TaskStarted)
+    assert party.hear() == LimitNear("a", "l1")
+    party.broker.send(ExtendLimit("a", "l1", 1.0))
+    assert ask(kernel, "extended?") == "1"
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert ended.ran >= 1.0
+
+
+def test_results_that_nobody_takes_end_the_worker(party: Party) -> None:
+    """The way home has a time of its own; what the cell ran until then is charged."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1", limit=60)
+    ask(kernel, "bound?")
+    ask(kernel, "return")
+    assert isinstance(party.hear(), TaskStarted)
+    assert isinstance(party.hear(), TaskReturning)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.cause, ended.ran) == ("results not taken", 1.5)
+
+
+def test_heartbeats_tell_how_long_tasks_have_run(party: Party) -> None:
+    """Also while nothing runs: silence means that the supervisor hangs."""
+    assert next(beats(party)).running == {}
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    first = next(beat for beat in beats(party) if beat.running)
+    second = next(beats(party))
+    assert 0 <= first.running["l1"] < second.running["l1"]
+
+
+def test_ends_without_a_broker_are_told_to_the_next(party: Party) -> None:
+    """What a task ran is not forgotten because there was nobody to tell it to."""
+    kernel, process = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    party.broker.close()
+    ask(kernel, "end")
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: state(process) == "gone", "the worker's end")
+    party.broker = party.call(Hello("broker"))
+    party.channels.append(party.broker)
+    ready = party.hear()
+    assert isinstance(ready, SupervisorReady)
+    assert ready.kept == 0
+    assert party.hear() == TaskEnded("a", "l1", 1.5)
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.process, ended.cause) == (process, "killed")
+
+
 def test_what_is_put_off_waits_for_a_quiet_moment(party: Party, tmp_path: Path) -> None:
     """Work for idle times is done neither while a task runs nor before its end is told."""
     idle = tmp_path / "supervisor.idle"
@@ -265,7 +405,7 @@ def test_hold_without_a_start(party: Party) -> None:
     party.bind("a", "l1", hold=0.2)
     ended = party.hear()
     assert isinstance(ended, WorkerEnded)
-    assert (ended.cause, ended.ran) == ("deadline", 0.0)
+    assert (ended.cause, ended.ran) == ("start failed", 0.0)
 
 
 def test_kernel_that_comes_again_gets_a_new_worker(party: Party) -> None:
@@ -281,16 +421,19 @@ def test_kernel_that_comes_again_gets_a_new_worker(party: Party) -> None:
 
 def test_new_broker_takes_over(party: Party) -> None:
     """A broker that connects after another's end learns which workers there are."""
-    party.forked("a")
+    _, process = party.forked("a")
     party.broker.close()
     party.broker = party.call(Hello("broker"))
     party.channels.append(party.broker)
     ready = party.hear()
     assert isinstance(ready, SupervisorReady)
-    assert ready.sessions == ("a",)
+    assert ready.kept == 1
+    kept = party.hear()
+    assert isinstance(kept, WorkerKept)
+    assert (kept.session, kept.process, kept.lease, kept.ran) == ("a", process, "", -1.0)
 
 
-@pytest.mark.parametrize("party", [0.2], indirect=True)
+@pytest.mark.parametrize("party", [0.2], ids=["impatient"], indirect=True)
 def test_without_a_broker_everything_ends(party: Party) -> None:
     """When no broker comes within the grace time, workers and supervisor end."""
     _, process = party.forked("a")
@@ -306,9 +449,3 @@ def test_stranger_is_refused(party: Party) -> None:
     with pytest.raises(AuthenticationFailed):
         connect(party.address, Hello("kernel", "x"), b"guess")
     party.forked("a")
-
-
-def descendants(process: int) -> list[int]:
-    from zerokernel.worker.process import descendants as walk
-
-    return list(walk(process))

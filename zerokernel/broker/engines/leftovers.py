@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from zerokernel.containment import clear_groups
+
 _SUFFIXES = (".process", ".address", ".sock", ".log")
 
 
@@ -27,6 +29,7 @@ class SupervisorRecord:
         python: The interpreter that it runs.
         address: Where it listens.
         secret: What a caller proves to know (hex).
+        groups: How the control groups that it makes begin; they can outlive it.
     """
 
     process: int
@@ -34,6 +37,7 @@ class SupervisorRecord:
     python: str
     address: str
     secret: str
+    groups: str = ""
 
     def __repr__(self) -> str:
         return f"SupervisorRecord({self.process}, {self.address!r})"  # no secret in logs
@@ -64,6 +68,8 @@ def find_records(directory: Path) -> list[tuple[Path, SupervisorRecord]]:
         if record is not None and record.find_process() is not None:
             running.append((file, record))
         else:
+            if record is not None:
+                clear_groups(record.groups)
             forget(file)
     return running
 

@@ -17,6 +17,7 @@ import psutil
 from zerokernel.broker.engines.leftovers import SupervisorRecord, is_alive, write_record
 from zerokernel.broker.engines.port import Door
 from zerokernel.client.interpreter import last_lines, with_package
+from zerokernel.containment import end_remains, end_supervisor, group_prefix
 from zerokernel.errors import (
     ChannelClosed,
     MalformedMessage,
@@ -41,6 +42,8 @@ _CLOSE_SECONDS = 5.0
 """A supervisor that was asked to end and did not by then is killed."""
 
 _numbers = itertools.count(1)
+_running: set[int] = set()
+"""The supervisors that this process started and did not yet wait for."""
 
 
 class Supervisor:
@@ -69,6 +72,7 @@ class Supervisor:
         self._base = settings.runtime_directory / f"supervisor-{os.getpid()}-{next(_numbers)}"
         # Set by `start` or `take_over`, taken back by `_drop`.
         self._process: psutil.Process | None = None
+        self._groups = ""
         self._channel: Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -119,7 +123,8 @@ class Supervisor:
         """
         self._loop = asyncio.get_running_loop()
         self._base, self._secret = file.with_suffix(""), record.secret
-        self._process = record.find_process()
+        self._process, self._groups = record.find_process(), record.groups
+        _running.add(record.process)
         try:
             async with asyncio.timeout(wait):
                 kept = await self._connect(record.address, wait)
@@ -172,13 +177,19 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
+        _running.add(self._process.pid)
+        self._groups = group_prefix(self._process.pid)
 
     def _record(self, address: str) -> None:
         """Writes down how the broker after this one finds the process."""
         assert self._process is not None
-        created = self._process.create_time()
         record = SupervisorRecord(
-            self._process.pid, created, self._command[0], address, self._secret
+            self._process.pid,
+            self._process.create_time(),
+            self._command[0],
+            address,
+            self._secret,
+            self._groups,
         )
         write_record(self._base.with_suffix(".process"), record)
 
@@ -270,9 +281,11 @@ class Supervisor:
         process, self._process = self._process, None
         if process is not None:
             if kill and is_alive(process):
-                _kill_tree(process.pid)
+                end_supervisor(process.pid, self._groups)
             with contextlib.suppress(psutil.Error):
                 process.wait(_CLOSE_SECONDS)
+            _running.discard(process.pid)
+            end_remains(self._groups, _running)
         for suffix in (".address", ".sock", ".process"):
             self._base.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -292,11 +305,3 @@ def _writable(channel: Channel) -> bool:
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLOUT)
     return bool(poll.poll(0))
-
-
-def _kill_tree(process: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process)
-        for one in [*root.children(recursive=True), root]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()

@@ -1,0 +1,30 @@
+"""Process trees that can be frozen and killed whole, whatever runs in them."""
+
+from zerokernel.containment.control_group import ControlGroup, clear_groups, group_prefix
+from zerokernel.containment.inside import process_outside, wait_until_contained
+from zerokernel.containment.pid_namespace import PidNamespace
+from zerokernel.containment.port import Containment, Tree
+from zerokernel.containment.probing import NAMES, Finding, choose, probe, settle
+from zerokernel.containment.process_walk import ProcessWalk
+from zerokernel.containment.processes import adopt_orphans
+from zerokernel.containment.remains import end_remains, end_supervisor
+
+__all__ = [
+    "NAMES",
+    "Containment",
+    "ControlGroup",
+    "Finding",
+    "PidNamespace",
+    "ProcessWalk",
+    "Tree",
+    "adopt_orphans",
+    "choose",
+    "clear_groups",
+    "end_remains",
+    "end_supervisor",
+    "group_prefix",
+    "probe",
+    "process_outside",
+    "settle",
+    "wait_until_contained",
+]
