@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.acceptance.life_cycle.scene import Scene, scene
-from tests.kernels import wait_until
+from tests.kernels import Run, wait_until
 from zerokernel.lifecycle import FAILURES, Failure, Fate, Outcome, Party, Phase, outcome
 
 SLACK_SECONDS = 5.0
@@ -92,7 +92,7 @@ def _check_gone(one: Scene, rule: Outcome) -> None:
     if rule.actor is Party.BROKER and rule.within != "next start":
         one.kernel = one.another_kernel()
     run = one.run("%%gpu\ny = 1")
-    assert run.status == "ok", run
+    assert run.status == "ok", _told(run)
 
 
 def _check_cell(one: Scene, rule: Outcome, phase: Phase) -> None:
@@ -109,7 +109,7 @@ def _check_cell(one: Scene, rule: Outcome, phase: Phase) -> None:
         assert state == "[1] True False False"
         assert (sum(charges) > 0) is rule.charged, charges
     else:
-        assert run.status == "ok", run
+        assert run.status == "ok", _told(run)
         assert state == "[1, 2] True True True"
         assert one.gates.noted("begun") == 1, "its first line ran once"
         assert charges[-1] > 0
@@ -117,8 +117,14 @@ def _check_cell(one: Scene, rule: Outcome, phase: Phase) -> None:
     _check_next_cell(one, state)
 
 
+def _told(run: Run) -> str:
+    """What a run shows, short enough for a failing test."""
+    lines = [f"{line}" for output in run.outputs for line in output.get("traceback", ())]
+    return f"{run.status}: " + "\n".join(lines)[-3000:] + run.text()[-500:]
+
+
 def _check_next_cell(one: Scene, state: str) -> None:
     run = one.run("%%gpu\nx.append(3)")
-    assert run.status == "ok", run
+    assert run.status == "ok", _told(run)
     before = state.partition("]")[0]
     assert one.plain("print(x, alias is x)") == f"{before}, 3] True"
