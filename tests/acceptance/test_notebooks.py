@@ -101,12 +101,32 @@ def tagged(notebook: Path, output: Path, tag: bool) -> Path:
 
 
 RUNNERS = {
-    "nbconvert": ["jupyter", "nbconvert", "--execute", "--to", "notebook", "{notebook}"]
-    + ["--ExecutePreprocessor.kernel_name={kernel}", "--output", "{output}"],
-    "papermill": ["papermill", "--kernel", "{kernel}", "--no-progress-bar"]
-    + ["{notebook}", "{output}"],
-    "jupyter execute": ["jupyter", "execute", "--kernel_name={kernel}"]
-    + ["--output={output}", "{notebook}"],
+    "nbconvert": [
+        "jupyter",
+        "nbconvert",
+        "--execute",
+        "--to",
+        "notebook",
+        "{notebook}",
+        "--ExecutePreprocessor.kernel_name={kernel}",
+        "--output",
+        "{output}",
+    ],
+    "papermill": [
+        "papermill",
+        "--kernel",
+        "{kernel}",
+        "--no-progress-bar",
+        "{notebook}",
+        "{output}",
+    ],
+    "jupyter execute": [
+        "jupyter",
+        "execute",
+        "--kernel_name={kernel}",
+        "--output={output}",
+        "{notebook}",
+    ],
 }
 
 
