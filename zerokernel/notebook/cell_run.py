@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import select
 import time
@@ -49,7 +50,7 @@ from zerokernel.notebook.receipt import Receipt
 from zerokernel.notebook.status import StatusLine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from zerokernel.client import BrokerClient
     from zerokernel.notebook.worker_link import WorkerLink
@@ -124,10 +125,13 @@ class CellRun:
         """
         try:
             self._ask_for_lease()
-            self._prepare(self._connection.ensure_link())
+            with self._noticing_loss():
+                self._prepare(self._connection.ensure_link())
             with self._interrupts.counting():
                 while self._finished is None or self._granted is None:
-                    self._serve(self._wait())
+                    ready = self._wait()
+                    with self._noticing_loss():
+                        self._serve(ready)
             committed, error = self._commit()
         except BaseException:
             self._give_up()
@@ -147,6 +151,8 @@ class CellRun:
             return [link.fileno()]
         seconds = TICK_SECONDS if (due := self._status.due) is None else min(TICK_SECONDS, due)
         poll = select.poll()
+        if self._client.fileno() < 0:
+            self._broker_away = True  # closed in its own thread: another took its place
         if self._broker_away:
             seconds = RECONNECT_TICK_SECONDS
         else:
@@ -280,12 +286,12 @@ class CellRun:
     def _prepare(self, link: WorkerLink) -> None:
         """Stages captures and cell while the request waits.
 
-        A parked worker reads nothing until it thaws: what its socket might not hold is
-        withheld until the grant.
+        What a worker's socket might not hold is withheld until the grant where the worker
+        would not read it, or its memory is to be left to others meanwhile.
         """
         shipment = self._connection.replica.ship(self._cell.names)
         self._withheld = shipment
-        if link.fresh or shipment.byte_count <= SOCKET_BYTES:
+        if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
 
     def _send(self, link: WorkerLink, shipment: Shipment) -> None:
@@ -305,6 +311,7 @@ class CellRun:
                 parent=cell.parent,
                 history=cell.history,
                 sources=unknown,
+                output_limits=link.output_limits,
             )
         )
 
@@ -329,6 +336,14 @@ class CellRun:
             return InputReply(self._relay.ask(request.prompt, request.password))
         except KeyboardInterrupt:
             return InputReply("", interrupted=True)
+
+    @contextlib.contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """A worker may end while it is written to, which no more explains it than its silence."""
+        try:
+            yield
+        except ChannelClosed:
+            self._lose_worker()
 
     def _lose_worker(self) -> None:
         if self._lost_at is None:

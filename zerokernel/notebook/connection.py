@@ -196,11 +196,25 @@ class Connection:
         from zerokernel.notebook.worker_link import WorkerLink
 
         if self.link is None:
+            opened = self.open()
             try:
-                self.link = WorkerLink.open(self.open(), self._settings)
-            except (OSError, ChannelClosed) as error:
-                raise WorkerStartFailed(f"The worker could not be started: {error}.") from error
+                self.link = WorkerLink.open(opened, self._settings)
+            except (OSError, ChannelClosed):
+                self.link = self._open_elsewhere(opened)
         return self.link
+
+    def _open_elsewhere(self, tried: SessionOpened) -> WorkerLink:
+        """The supervisor ended: has another one fork the worker, which the broker starts."""
+        from zerokernel.notebook.worker_link import WorkerLink
+
+        try:
+            with self._connecting:
+                opened = self.opened
+                if opened is None or opened == tried:
+                    opened = self._connect()  # opening a session makes its supervisor ready
+            return WorkerLink.open(opened, self._settings)
+        except (OSError, ChannelClosed) as error:
+            raise WorkerStartFailed(f"The worker could not be started: {error}.") from error
 
     def is_our_worker(self, gone: WorkerGone) -> bool:
         """Whether the worker that ended is the one that this session has now."""

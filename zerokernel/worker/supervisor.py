@@ -228,17 +228,18 @@ class Supervisor:
         if self._broker is not None:
             self._lose_broker()
         self._broker = channel
-        self._selector.register(channel, selectors.EVENT_READ, self._on_broker)
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._on_broker(channel))
         now, unheard = self._clock(), self._unheard
         self._unheard = []
         kept = [_kept(worker, now) for worker in self._workers.values() if not worker.cause]
         for message in (SupervisorReady(os.getpid(), len(kept)), *kept, *unheard):
             self._tell(message)
 
-    def _on_broker(self) -> None:
-        assert self._broker is not None
+    def _on_broker(self, channel: Channel) -> None:
+        if self._broker is not channel:
+            return  # a report just found that it is gone
         try:
-            message = self._broker.receive(0).message
+            message = channel.receive(0).message
         except TimeoutError:
             return
         except ZeroKernelError:

@@ -124,6 +124,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._base, self._secret = file.with_suffix(""), record.secret
         self._process, self._groups = record.find_process(), record.groups
+        _running.add(record.process)
         try:
             async with asyncio.timeout(wait):
                 kept = await self._connect(record.address, wait)
@@ -182,9 +183,13 @@ class Supervisor:
     def _record(self, address: str) -> None:
         """Writes down how the broker after this one finds the process."""
         assert self._process is not None
-        created = self._process.create_time()
         record = SupervisorRecord(
-            self._process.pid, created, self._command[0], address, self._secret, self._groups
+            self._process.pid,
+            self._process.create_time(),
+            self._command[0],
+            address,
+            self._secret,
+            self._groups,
         )
         write_record(self._base.with_suffix(".process"), record)
 
