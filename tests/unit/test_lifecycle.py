@@ -1,4 +1,4 @@
-"""The rules of life and death hold together, and the page that shows them shows them as they are."""
+"""The rules of what is lost hold together, and the page shows them as they are."""
 
 import dataclasses
 import itertools
@@ -42,7 +42,7 @@ def test_a_remark_behind_a_cause_changes_no_rule():
 
 
 def test_the_five_ends_have_five_messages():
-    """Killed, out of memory, deadline, broker lost, device lost: nobody mistakes one for another."""
+    """Killed, out of memory, deadline, broker lost, device lost: each has its own."""
     causes = (
         Cause.KILLED,
         Cause.OUT_OF_MEMORY,
@@ -96,7 +96,7 @@ def span(phases: list[str]) -> str:
 
 
 def columns(rule: Outcome) -> str:
-    error = f"`{rule.error}`" if rule.error else "–"
+    error = f"`{rule.error}`" if rule.error else "none"
     charged = "what it ran" if rule.charged else "nothing"
     if rule.fate is Fate.APPLIED:
         charged = "as ever"
