@@ -75,6 +75,10 @@ class DeviceUnavailable(ZeroKernelError):
     """The devices that there should be cannot be read."""
 
 
+class LedgerUnavailable(ZeroKernelError):
+    """The ledger cannot be read or written. `zerokernel doctor` shows the state of its disk."""
+
+
 class WorkerStartFailed(ZeroKernelError):
     """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
 
@@ -121,3 +125,7 @@ class CannotTravel(CrossingError):
 
 class CommitFailed(CrossingError):
     """What the cell changed could not be written into the notebook, which is as it was before."""
+
+
+class ResultsTooLarge(CommitFailed):
+    """What the cell changed needs more memory than the notebook has left. Nothing was changed; bring less home."""

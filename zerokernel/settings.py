@@ -47,9 +47,18 @@ class Settings:
         parked_memory: Bytes that all parked workers together may keep; 0 is a quarter of
             the machine's memory.
         forkserver_idle_seconds: A forkserver without notebooks ends after this time.
+        ledger: "auto" (sql where the extra `broker` is installed and its file can be used,
+            else memory), "memory", "sql".
+        ledger_path: The sql ledger's file, host-local; "" is one in `$XDG_STATE_HOME/zerokernel`,
+            or in the runtime directory where that is set or the home is on a network.
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
+        staging_bytes: Captures of waiting cells that may lie in workers; the rest is sent when
+            the slice is granted. 0 is a quarter of the memory that is available.
+        output_bytes: Text that a cell may show; of more, the first and the last is shown.
+        output_messages: Displays that a cell may show; of more, the first and the last.
+        output_display_bytes: Data that these displays may have together.
         containment: How a worker's processes are held together to be frozen and killed: "auto"
             (the best that works), "control group", "pid namespace", "process walk".
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
@@ -74,9 +83,15 @@ class Settings:
     supervisor_silence_seconds: float = 10.0
     parked_memory: int = 0
     forkserver_idle_seconds: float = 300.0
+    ledger: str = "auto"
+    ledger_path: str = ""
     devices: str = "auto"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
+    staging_bytes: int = 0
+    output_bytes: int = 16 << 20
+    output_messages: int = 10_000
+    output_display_bytes: int = 256 << 20
     containment: str = "auto"
     emulate_ptrace_denied: bool = False
 
@@ -108,6 +123,21 @@ def as_environment(settings: Settings) -> dict[str, str]:
         f"ZEROKERNEL_{field.name.upper()}": str(getattr(settings, field.name))
         for field in dataclasses.fields(settings)
     }
+
+
+def state_directory(
+    settings: Settings, environment: Mapping[str, str] | None = None
+) -> Path | None:
+    """Gives where this person's files outlive a restart of the machine.
+
+    None where the runtime directory is not the usual one: what belongs to a broker of its
+    own lies there. The directory need not exist, and may be on a network home.
+    """
+    env = os.environ if environment is None else environment
+    if settings.runtime_directory != _default_runtime_directory(env):
+        return None
+    home = env.get("XDG_STATE_HOME") or os.path.join(env.get("HOME", "/"), ".local", "state")
+    return Path(home) / "zerokernel"
 
 
 def _configuration_file(env: Mapping[str, str]) -> Path:
@@ -155,6 +185,7 @@ _CHOICES = {
     "channel": ("unix", "tcp"),
     "devices": ("auto", "nvidia", "simulated"),
     "containment": ("auto", "control group", "pid namespace", "process walk"),
+    "ledger": ("auto", "memory", "sql"),
 }
 
 

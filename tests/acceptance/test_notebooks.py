@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -60,12 +62,115 @@ def test_a_notebook_passes(notebook, kernel, environment, tmp_path):
     executed = nbformat.read(str(tmp_path / notebook.name), as_version=4)
     cells = [cell for cell in executed.cells if cell.source.startswith("%%gpu")]
     assert cells
-    for cell in cells:
-        own = [output.metadata["zerokernel"] for output in cell.outputs if _is_own(output)]
-        assert [one["phase"] for one in own] == ["receipt"], cell.outputs
-        assert own[0]["ran"] > 0
-    assert done.stdout.count("=> ran ") == len(cells)
+    receipts = check_outputs(executed)
+    assert done.stdout.count("=> ran ") == receipts
     assert (tmp_path / f"{notebook.stem}.html").stat().st_size > 10_000
+
+
+def check_outputs(executed: nbformat.NotebookNode) -> int:
+    """Checks every GPU cell's receipt, and that exactly the cells that shall fail did."""
+    receipts = 0
+    for cell in executed.cells:
+        fails = "raises-exception" in cell.metadata.get("tags", [])
+        errors = [one for one in cell.get("outputs", []) if one.output_type == "error"]
+        assert len(errors) == fails, cell
+        if not cell.source.startswith("%%gpu"):
+            continue
+        own = [output.metadata["zerokernel"] for output in cell.outputs if _is_own(output)]
+        phases = [one["phase"] for one in own]
+        # Without its worker a cell has no receipt, and the line is there if it was slow enough.
+        lost = fails and errors[0].ename == "WorkerKilled"
+        assert phases == ["receipt"] or (lost and phases in ([], ["failed"])), cell.outputs
+        if not lost:
+            assert own[0]["ran"] > 0
+            receipts += 1
+    return receipts
+
+
+def tagged(notebook: Path, output: Path, tag: bool) -> Path:
+    """A notebook of two cells that reads nothing: the second raises, tagged or not."""
+    cells = [
+        nbformat.v4.new_code_cell("%load_ext zerokernel"),
+        nbformat.v4.new_code_cell("%%gpu\nkept = 1\nint('remote')"),
+        nbformat.v4.new_code_cell("print('after', kept)"),
+    ]
+    if tag:
+        cells[1].metadata["tags"] = ["raises-exception"]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), str(output / notebook))
+    return output / notebook
+
+
+RUNNERS = {
+    "nbconvert": ["jupyter", "nbconvert", "--execute", "--to", "notebook", "{notebook}"]
+    + ["--ExecutePreprocessor.kernel_name={kernel}", "--output", "{output}"],
+    "papermill": ["papermill", "--kernel", "{kernel}", "--no-progress-bar"]
+    + ["{notebook}", "{output}"],
+    "jupyter execute": ["jupyter", "execute", "--kernel_name={kernel}"]
+    + ["--output={output}", "{notebook}"],
+}
+
+
+def run_by(runner: str, notebook: Path, kernel: str, output: Path, environment: dict[str, str]):
+    words = {"notebook": str(notebook), "kernel": kernel, "output": str(output)}
+    program, *arguments = [word.format(**words) for word in RUNNERS[runner]]
+    bin_directory = Path(sys.executable).parent
+    return subprocess.run(
+        [str(bin_directory / program), *arguments],
+        env={**environment, "PATH": f"{bin_directory}{os.pathsep}{environment['PATH']}"},
+        cwd=notebook.parent,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def _matrix() -> list[Any]:
+    """Each runner once in the normal run, with a notebook and kernel; the rest is slow."""
+    normal = {
+        ("nbconvert", "02-outputs-and-errors", "python3"),
+        ("papermill", "02-outputs-and-errors", "zerokernel"),
+        ("jupyter execute", "02-outputs-and-errors", "zerokernel"),
+    }
+    return [
+        pytest.param(
+            *(runner, notebook, kernel),
+            marks=() if (runner, notebook.stem, kernel) in normal else pytest.mark.slow,
+            id=f"{runner}-{notebook.stem}-{kernel}",
+        )
+        for runner in RUNNERS
+        for notebook in NOTEBOOKS
+        for kernel in ("python3", "zerokernel")
+    ]
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize(("runner", "notebook", "kernel"), _matrix())
+def test_every_runner_passes_every_notebook(runner, notebook, kernel, environment, tmp_path):
+    """nbconvert, papermill and jupyter execute end with 0 and write what the cells showed."""
+    copy = shutil.copy(notebook, tmp_path)
+    output = tmp_path / "executed.ipynb"
+    done = run_by(runner, Path(copy), kernel, output, environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert check_outputs(nbformat.read(str(output), as_version=4))
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize("tag", [False, True], ids=["untagged", "tagged"])
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_exit_codes_of_every_runner(runner, tag, environment, tmp_path):
+    """A GPU cell that raises fails the run with the remote traceback, unless it is tagged."""
+    notebook = tagged(Path("two.ipynb"), tmp_path, tag)
+    done = run_by(runner, notebook, "python3", tmp_path / "executed.ipynb", environment)
+    said = done.stdout + done.stderr
+    if tag:
+        assert done.returncode == 0, said
+        executed = nbformat.read(str(tmp_path / "executed.ipynb"), as_version=4)
+        assert executed.cells[-1].outputs[0].text == "after 1\n"
+        return
+    assert done.returncode != 0
+    plain = re.sub(r"\x1b\[[\d;]*m", "", said)
+    assert "ValueError: invalid literal for int() with base 10: 'remote'" in plain
+    assert "----> 2 int('remote')" in plain
 
 
 def _is_own(output: nbformat.NotebookNode) -> bool:

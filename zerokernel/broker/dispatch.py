@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import zerokernel
 from zerokernel.broker.engines.port import Door, Engine, Report
-from zerokernel.broker.ledger.port import Ledger
+from zerokernel.broker.ledger.port import Beat, Entry, Ledger
 from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
     Action,
-    Beat,
+    Beats,
     Event,
     Extend,
     NotebookSaid,
@@ -33,6 +33,8 @@ from zerokernel.broker.scheduling import (
     WorkerAdopted,
     snapshot,
 )
+from zerokernel.errors import LedgerUnavailable
+from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
     PROTOCOL_VERSION,
     CancelRequest,
@@ -42,6 +44,8 @@ from zerokernel.messages import (
     ReleaseLease,
     RequestLease,
     SessionOpened,
+    TaskEnded,
+    WorkerEnded,
     WorkerKept,
 )
 
@@ -73,6 +77,7 @@ class Broker:
         engine: Engine,
         ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         owner: str = "",
     ) -> None:
         self.state = state
@@ -80,6 +85,7 @@ class Broker:
         self.engine = engine
         self.ledger = ledger
         self._clock = clock
+        self._wall_clock = wall_clock
         self._started_at = clock()
         # All mutable state: who is connected, events not handled yet, the next tick.
         self._connections: dict[str, Connection] = {}
@@ -151,7 +157,32 @@ class Broker:
 
     def reported(self, report: Report) -> None:
         """A supervisor reported something about a session's worker."""
+        if isinstance(report, TaskEnded | WorkerEnded) and report.lease:
+            self._settle_if_late(report)
         self.handle(report)
+
+    def _settle_if_late(self, report: TaskEnded | WorkerEnded) -> None:
+        """Settles a lease of an earlier broker that ended while there was none."""
+        if self.state.live(report.session, report.lease) is not None:
+            return
+        for entry in self.ledger.open_leases():
+            if entry.lease == report.lease:
+                self._settle_late(entry, report)
+
+    def _settle_late(self, entry: Entry, report: TaskEnded | WorkerEnded) -> None:
+        cause = report.cause if isinstance(report, WorkerEnded) else Cause.FINISHED
+        ran = round(1000 * report.ran) if rule_of(cause).charged else 0
+        charged = min(max(0, ran), entry.reserved)
+        self.ledger.settle(entry.user, entry.lease, charged, charged, cause)
+
+    def recover(self) -> None:
+        """Settles what an earlier broker left open and no supervisor accounts for."""
+        live = {one.lease.id for one in self.state.slices.values() if one.lease is not None}
+        try:
+            for entry in self.ledger.recover(live):
+                log.warning("lease %s, left open, is charged %d ms", entry.lease, entry.charged)
+        except LedgerUnavailable as error:
+            log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
 
     def adopted(self, kept: WorkerKept) -> None:
         """A supervisor of an earlier broker still has this worker."""
@@ -195,11 +226,13 @@ class Broker:
             case Order(_, message):
                 self.engine.send(message)
             case Reserve(user, lease, amount):
-                self.ledger.reserve(user, lease, amount)
-            case Settle(user, lease, amount, held):
-                self.ledger.settle(user, lease, amount, held)
-            case Extend() | Beat():
-                pass
+                self.ledger.reserve(user, lease, amount, self._wall_clock())
+            case Settle(user, lease, amount, held, cause):
+                self.ledger.settle(user, lease, amount, held, cause)
+            case Extend(lease, amount):
+                self.ledger.extend(lease, amount)
+            case Beats(running):
+                self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
 
     def _forget_sessions(self) -> None:
         for session in self.state.take_forgotten():

@@ -23,7 +23,7 @@ from zerokernel.broker.devices import DeviceLocks, Devices, choose_devices
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import LocalEngine
 from zerokernel.broker.identity import OwnerIdentity
-from zerokernel.broker.ledger import MemoryLedger
+from zerokernel.broker.ledger import make_ledger
 from zerokernel.broker.scheduling import Policy, SchedulerState, Slice
 from zerokernel.client.address import (
     BrokerAddress,
@@ -41,6 +41,8 @@ log = logging.getLogger("zerokernel.broker")
 
 _PREDECESSOR_SECONDS = 10.0
 """An earlier broker that is just ending is done by then."""
+_RECOVERY_SECONDS = 2.0
+"""Supervisors that were taken over have told by then what ended while there was no broker."""
 
 
 def serve_embedded(settings: Settings, visible: str | None = None) -> None:
@@ -117,9 +119,14 @@ def policy_of(settings: Settings) -> Policy:
 async def _serve(settings: Settings, slices: list[Slice]) -> None:
     # Numbered by the time, so that no lease has the id of an earlier broker's.
     state = SchedulerState(slices, policy_of(settings), arrivals=time.time_ns() // 1000)
-    broker = Broker(state, LocalEngine(settings), MemoryLedger(), owner=owner())
-    await broker.engine.adopt()
-    await _Life(settings, broker).run(slices)
+    ledger = make_ledger(settings)
+    broker = Broker(state, LocalEngine(settings), ledger, owner=owner())
+    try:
+        await broker.engine.adopt()
+        asyncio.get_running_loop().call_later(_RECOVERY_SECONDS, broker.recover)
+        await _Life(settings, broker).run(slices)
+    finally:
+        ledger.close()
 
 
 class _Life:

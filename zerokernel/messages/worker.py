@@ -41,6 +41,8 @@ class RunCell(Message):
         history: The kernel's store_history; a silent cell shows no result.
         sources: Earlier cells that the worker does not know yet, for tracebacks and
             inspect: file name → their ``source`` and the ``number`` of their In[n].
+        output_limits: How much the cell may show: the settings that begin with ``output_``,
+            by name.
     """
 
     request: str
@@ -52,6 +54,7 @@ class RunCell(Message):
     parent: dict[str, Any]
     history: bool = True
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    output_limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

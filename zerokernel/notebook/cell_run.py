@@ -286,12 +286,12 @@ class CellRun:
     def _prepare(self, link: WorkerLink) -> None:
         """Stages captures and cell while the request waits.
 
-        A parked worker reads nothing until it thaws: what its socket might not hold is
-        withheld until the grant.
+        What a worker's socket might not hold is withheld until the grant where the worker
+        would not read it, or its memory is to be left to others meanwhile.
         """
         shipment = self._connection.replica.ship(self._cell.names)
         self._withheld = shipment
-        if link.fresh or shipment.byte_count <= SOCKET_BYTES:
+        if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
 
     def _send(self, link: WorkerLink, shipment: Shipment) -> None:
@@ -311,6 +311,7 @@ class CellRun:
                 parent=cell.parent,
                 history=cell.history,
                 sources=unknown,
+                output_limits=link.output_limits,
             )
         )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from collections.abc import Sequence
 from typing import Any
 
+from zerokernel import memory
 from zerokernel.crossing import KernelReplica, Shipment, allocate, ambient
-from zerokernel.errors import ChannelClosed, MalformedMessage, ZeroKernelError
+from zerokernel.errors import ChannelClosed, MalformedMessage, ResultsTooLarge, ZeroKernelError
 from zerokernel.messages import (
     CellFinished,
+    CellStarted,
     FetchedName,
     Hello,
     Message,
@@ -19,8 +22,12 @@ from zerokernel.messages import (
     Stage,
     WorkerReady,
 )
+from zerokernel.notebook.staging_budget import StagingBudget
 from zerokernel.settings import Settings
 from zerokernel.wire import Channel, Received, connect
+
+PAYLOAD_COPIES = 3
+"""Objects that a payload describes take about so many times its size, beside itself."""
 
 
 class WorkerLink:
@@ -33,9 +40,11 @@ class WorkerLink:
         surroundings: The ambient state on which both sides agreed last, None before that.
     """
 
-    def __init__(self, channel: Channel, process: int) -> None:
+    def __init__(self, channel: Channel, process: int, settings: Settings) -> None:
         self._channel = channel
+        self._settings = settings
         self.process = process
+        self._staging = StagingBudget(settings.runtime_directory / "staging")
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
         self.known_files: set[str] = set()
@@ -64,7 +73,28 @@ class WorkerLink:
         if not isinstance(ready, WorkerReady):
             channel.close()
             raise MalformedMessage("The worker's first message is not WorkerReady.")
-        return WorkerLink(channel, ready.process)
+        return WorkerLink(channel, ready.process, settings)
+
+    @property
+    def output_limits(self) -> dict[str, int]:
+        """How much a cell may show, by the names of the settings."""
+        names = ("output_bytes", "output_messages", "output_display_bytes")
+        return {name: getattr(self._settings, name) for name in names}
+
+    def may_stage(self, size: int) -> bool:
+        """Whether captures of so many bytes may be sent before the slice is granted.
+
+        A parked worker reads nothing until it thaws. Another would keep them while the cell
+        waits, and with it those of all notebooks that wait.
+        """
+        if not self.fresh:
+            return False
+        budget = self._settings.staging_bytes
+        if not budget and size <= memory.SMALL_BYTES:
+            return True
+        with contextlib.suppress(OSError):  # then nobody knows what others have taken
+            return self._staging.take(size, budget or memory.room().size // 4)
+        return False
 
     def fileno(self) -> int:
         """Descriptor to select on."""
@@ -118,6 +148,8 @@ class WorkerLink:
     def receive(self, timeout: float) -> tuple[Received, Sequence[Any]]:
         """The next message, and for results the objects that own their buffers."""
         received = self._channel.receive(timeout, self._allocate)
+        if isinstance(received.message, CellStarted):
+            self._staging.give_back()
         return received, self._owners.pop(id(received.message), ())
 
     def is_alive(self) -> bool:
@@ -132,6 +164,7 @@ class WorkerLink:
 
     def close(self) -> None:
         """Closes the channel, which ends the worker."""
+        self._staging.give_back()
         self._channel.close()
 
     def _send(self, message: Message, shipment: Shipment) -> int:
@@ -139,9 +172,28 @@ class WorkerLink:
         return shipment.byte_count
 
     def _allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
+        need = sum(sizes) + PAYLOAD_COPIES * sizes[0]
+        if not memory.has_room(need):
+            raise _too_large(need)
+        try:
+            return self._take_memory(message, sizes)
+        except MemoryError as error:  # a limit that nobody tells
+            raise _too_large(need) from error
+
+    def _take_memory(self, message: Message, sizes: list[int]) -> list[memoryview]:
         head = memoryview(bytearray(sizes[0]))
         if not isinstance(message, CellFinished):
             return [head, *(memoryview(bytearray(size)) for size in sizes[1:])]
         owners, views = allocate(message.specs)
         self._owners[id(message)] = owners
         return [head, *views]
+
+
+def _too_large(need: int) -> ResultsTooLarge:
+    left = memory.room()
+    return ResultsTooLarge(
+        f"What the cell made or changed needs {need / 1e9:.1f} GB in the notebook, which can take "
+        f"{left.size / 1e9:.1f} GB more: the limit is that of {left.limit}. Nothing was changed. "
+        "Bring less home: reduce it in the cell, save it to a file there, or `del` at the cell's "
+        "end what the notebook does not need."
+    )

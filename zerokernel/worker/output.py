@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import contextvars
+import fcntl
 import io
 import os
 import select
@@ -19,11 +20,20 @@ from ipykernel.iostream import OutStream
 from jupyter_client.session import Message as JupyterMessage
 from jupyter_client.session import Session
 
+from zerokernel.worker.cuts import OutputLimits
+from zerokernel.worker.limiter import OutputLimiter, Publish
+
 FLUSH_SECONDS = 0.02
 """Written text waits so long for more of it; a person reads none of it sooner."""
 
-Publish = Callable[[str, dict[str, Any], dict[str, Any], Sequence[bytes | memoryview]], None]
-"""Takes a message's type, content, metadata and buffers."""
+FLUSH_CHARACTERS = 256 << 10
+"""So much of it does not wait, which bounds what a flood collects."""
+
+ALL_WAKE = 64
+"""The first pieces wake the flusher, which looks for later ones by itself."""
+
+PIPE_BYTES = 1 << 20
+"""Read at once from a file descriptor."""
 
 
 class PublishingSession(Session):
@@ -51,12 +61,14 @@ class PublishingSession(Session):
         else:
             message = self.msg(msg_or_type, content, parent, header, metadata)
         if self.publish is not None:
-            self.publish(
-                message["header"]["msg_type"],
-                message["content"],
-                message.get("metadata") or {},
-                tuple(memoryview(b).cast("B") for b in buffers or message.get("buffers") or ()),
-            )
+            views = tuple(memoryview(b).cast("B") for b in buffers or message.get("buffers") or ())
+            with self.held():
+                self.publish(
+                    message["header"]["msg_type"],
+                    message["content"],
+                    message.get("metadata") or {},
+                    views,
+                )
         return message
 
 
@@ -85,44 +97,59 @@ class WorkerStream(OutStream):
         self._parent_header_global: dict[str, Any] = {}
         self._original_stdstream_copy = os.dup(descriptor)
         self._descriptor = descriptor
-        self._owner = os.getpid()
-        self._text = io.StringIO()
+        self._forked = False
+        os.register_at_fork(after_in_child=self._note_fork)
+        self._pieces: list[str] = []  # appended to without the lock, emptied under it
+        self._collected = 0  # about their characters: threads may race
         self._lock = threading.RLock()
         self._written = written
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def _note_fork(self) -> None:
+        self._forked = True
 
     def write(self, string: str) -> int:
         """Takes text; a forked child's goes to the file descriptor, which the worker reads."""
         if not isinstance(string, str):
             raise TypeError(f"write() argument must be str, not {type(string).__name__}")
-        if os.getpid() != self._owner:
-            return os.write(self._descriptor, string.encode(errors="replace")) and len(string)
-        with self._lock:
-            self._text.write(string)
-        self._written.set()
-        return len(string)
+        size = len(string)
+        if self._forked:
+            return self._write_through(string) and size
+        pieces = self._pieces
+        pieces.append(string)
+        self._collected += size
+        if self._collected > FLUSH_CHARACTERS:
+            self.flush()
+        elif len(pieces) < ALL_WAKE and not self._written.is_set():
+            self._written.set()
+        return size
+
+    def _write_through(self, string: str) -> int:
+        return os.write(self._descriptor, string.encode(errors="replace"))
 
     def write_bytes(self, data: bytes) -> None:
         """Takes what arrived at the file descriptor; a character may come in two parts."""
         self.write(self._decoder.decode(data))
 
     def flush(self) -> None:
-        """Publishes what was written."""
-        if os.getpid() != self._owner:
+        """Publishes what was written; what cannot be passed on yet makes the writer wait."""
+        if self._forked or not self._pieces:
             return
         with self.session.held(), self._lock:
-            text = self._text.getvalue()
-            if not text:
-                return
-            self._text = io.StringIO()
-            self.session.send(None, "stream", {"name": self.name, "text": text})
+            self._collected = 0
+            pieces = self._pieces[:]
+            del self._pieces[: len(pieces)]  # another thread may have added to them since
+            if text := "".join(pieces):
+                self.session.send(None, "stream", {"name": self.name, "text": text})
+        if self._pieces:
+            self._written.set()
 
     def close(self) -> None:
         """Does nothing: a cell that closes sys.stdout does not end the worker's output."""
 
 
 class OutputCapture:
-    """Publishes what the cell prints: Python's streams, and file descriptors 1 and 2."""
+    """Publishes what the cell shows: Python's streams, file descriptors 1 and 2, displays."""
 
     def __init__(self, session: PublishingSession) -> None:
         self._written = threading.Event()
@@ -130,12 +157,21 @@ class OutputCapture:
         self.stderr = WorkerStream(session, "stderr", 2, self._written)
         self._pipes: dict[int, WorkerStream] = {}
         self._reading = threading.Lock()
+        self._session = session
+        self._limiter: OutputLimiter | None = None
+
+    def publish_to(self, publish: Publish) -> None:
+        """Names who takes the session's messages, as far as they are within the limits."""
+        self._limiter = OutputLimiter(publish)
+        self._session.publish = self._take
 
     def start(self) -> None:
         """Takes sys.stdout, sys.stderr and the descriptors over and starts the two threads."""
         sys.stdout, sys.stderr = self.stdout, self.stderr
         for stream, descriptor in ((self.stdout, 1), (self.stderr, 2)):
             read_end, write_end = os.pipe()
+            with contextlib.suppress(OSError):  # this user's pipes have all the room there is
+                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             os.dup2(write_end, descriptor)
             os.close(write_end)
             os.set_blocking(read_end, False)
@@ -143,11 +179,24 @@ class OutputCapture:
         for target in (self._watch_descriptors, self._flush_regularly):
             threading.Thread(target=target, daemon=True, name=target.__name__.strip("_")).start()
 
-    def drain(self) -> None:
-        """Publishes all that was written so far, on this thread."""
+    def begin(self, limits: OutputLimits) -> None:
+        """A cell begins, which may show so much."""
+        if self._limiter is not None:
+            self._limiter.begin(limits)
+
+    def finish(self) -> None:
+        """The cell is over: publishes, on this thread, all that it wrote and what was cut."""
         self._read_pipes()
         self.stdout.flush()
         self.stderr.flush()
+        if self._limiter is not None:
+            self._limiter.finish()
+
+    def _take(self, kind: str, *message: Any) -> None:
+        assert self._limiter is not None
+        self._limiter.take(kind, *message)
+        if self._limiter.waits:
+            self._written.set()
 
     def _watch_descriptors(self) -> None:
         while True:
@@ -155,9 +204,10 @@ class OutputCapture:
             self._read_pipes()
 
     def _read_pipes(self) -> None:
+        """Takes what is in the pipes now: a process that goes on writing does not keep us."""
         with self._reading:
             for pipe, stream in self._pipes.items():
-                while data := _read_available(pipe):
+                if data := _read_available(pipe):
                     stream.write_bytes(data)
 
     def _flush_regularly(self) -> None:
@@ -167,10 +217,13 @@ class OutputCapture:
             self._written.clear()
             self.stdout.flush()
             self.stderr.flush()
+            if self._limiter is not None and self._limiter.waits:
+                self._limiter.tick()
+                self._written.set()
 
 
 def _read_available(pipe: int) -> bytes:
     try:
-        return os.read(pipe, 1 << 16)
+        return os.read(pipe, PIPE_BYTES)
     except BlockingIOError:
         return b""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ipykernel.compiler import XCachingCompiler
@@ -32,6 +34,13 @@ class CellCompiler(XCachingCompiler):
         return self.cell_file
 
 
+class NoOutputs(collections.defaultdict[int, list[Any]]):
+    """IPython's record of what cells showed, which here records nothing: the kernel does."""
+
+    def __missing__(self, _count: int) -> list[Any]:
+        return []
+
+
 class WorkerShell(ZMQInteractiveShell):
     """An ipykernel shell without what belongs to the notebook's own kernel."""
 
@@ -42,6 +51,11 @@ class WorkerShell(ZMQInteractiveShell):
         """Shows the cell's lines up to a name that could not be fetched, not our own."""
         namespace.hide_frames(sys.exc_info()[1])
         super().showtraceback(*arguments, **options)
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """Keeps no copy of what is printed: IPython's would grow with every line."""
+        yield
 
     def enable_gui(self, gui: Any = None) -> None:
         """Ignores event loops of toolkits: there is no screen and no loop in a worker."""
@@ -87,6 +101,8 @@ def build_shell() -> WorkerKernel:
     )
     # Displays look for the shell through IPython's singletons, under either class.
     InteractiveShell._instance = kernel.shell
+    shell: Any = kernel.shell
+    shell.history_manager.outputs = NoOutputs()
     _warm_up(kernel.shell)
     return kernel
 

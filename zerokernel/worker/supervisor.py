@@ -356,7 +356,7 @@ class Supervisor:
         granted = self._unclaimed.pop(session, None)
         lease = granted[0].lease if granted else ""
         detail = f"The worker could not be forked: {error}"
-        self._tell(WorkerEnded(session, lease, "start failed", detail, 0.0))
+        self._tell(WorkerEnded(session, lease, Cause.START_FAILED, detail, 0.0))
 
     def _become_worker(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """In the child: lets go of all that is the supervisor's and runs the worker."""

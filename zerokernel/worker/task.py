@@ -37,6 +37,7 @@ from zerokernel.messages import (
 )
 from zerokernel.wire import Channel, Received
 from zerokernel.worker import namespace
+from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
 from zerokernel.worker.inbox import Inbox
 from zerokernel.worker.interrupts import Interrupts
@@ -75,10 +76,10 @@ class TaskRunner:
         self._bind: Bind | None = None  # a grant whose cell has not been found yet
         self._error: Output | None = None
         self._publishing = threading.RLock()
+        capture.publish_to(self._publish)
         self._running: Bind | None = None
         self._deadline = Deadline(interrupts, self._ask_for_time, self._say_stuck)
         inbox.extended = self._extended
-        kernel.session.publish = self._publish
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
 
@@ -112,6 +113,7 @@ class TaskRunner:
     def _run(self, cell: RunCell, bind: Bind) -> None:
         binding = _timed(lambda: bind_slice(bind))
         self._know_sources(cell.sources)
+        self._capture.begin(OutputLimits(**cell.output_limits))
         try:
             loading = _timed(lambda: self._load(cell))
         except Exception as failure:  # a class's own code, most likely
@@ -203,7 +205,7 @@ class TaskRunner:
 
     def _finish(self, cell: RunCell, result: Any, ran: float) -> None:
         """Sends home what the cell showed last, changed and bound."""
-        self._capture.drain()
+        self._capture.finish()
         error = result.error_before_exec or result.error_in_exec
         before, self._surroundings = self._surroundings or {}, ambient.capture_ambient()
         extra: dict[str, Any] = {

@@ -228,7 +228,7 @@ def test_an_idle_broker_ends_and_leaves_nothing(settings: Settings) -> None:
     wait_for(lambda: not address_file(quick).exists())
     wait_for(lambda: not broker_processes(quick) and not supervisors(quick))
     left = {one.name for one in quick.runtime_directory.iterdir()}
-    assert left == {"broker.lock", "broker.log", "broker.running"}
+    assert left == {"broker.lock", "broker.log", "broker.running", "ledger.sqlite"}
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stop"])

@@ -57,20 +57,24 @@ def hostile(say: int) -> None:
 
 
 def bomb(say: int) -> None:
-    """Forks without an end, while half of those that forked end: a limited number at a time."""
+    """Forks while half of those that forked end: a limited number at a time, for a limited time.
+
+    The first that finds the limit reached says so.
+    """
+    until = time.monotonic() + PATIENCE
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     take, give = os.pipe()
     os.set_blocking(take, False)
     os.write(give, b"." * BOMB_LIMIT)
     told = False
-    while True:
+    while time.monotonic() < until:
         try:
             os.read(take, 1)
         except BlockingIOError:
             if not told:
                 told = True
                 os.write(say, b"x")
-            time.sleep(0.002)
+            time.sleep(0.005)
             continue
         if os.fork() == 0:
             os.setsid()
@@ -109,7 +113,7 @@ def orphaned(say: int) -> None:
 MAINS: dict[str, tuple[Callable[[int], None], int]] = {  # and how many say that they are there
     "quiet": (sleep_forever, 1),
     "hostile": (hostile, 9),
-    "bomb": (bomb, 50),
+    "bomb": (bomb, 1),
     "orphaned": (orphaned, 2),
     "exits": (leaving(lambda: os._exit(7)), 1),
     "kills itself": (leaving(kill_self), 1),
@@ -197,6 +201,7 @@ class Holder:
     def _take_back(self) -> None:
         assert self.tree is not None
         self.tree.clear()
+        self.tree = None
         processes.kill_below(os.getpid())
 
     def _is_over(self) -> bool:
@@ -219,13 +224,17 @@ class Holder:
 def main() -> None:
     adopt_orphans()
     holder = Holder(sys.argv[1])
-    for line in sys.stdin:
-        command, _, argument = line.strip().partition(" ")
-        try:
-            answer = getattr(holder, command)(*filter(None, [argument]))
-        except OSError as error:
-            answer = {"error": str(error), "children": holder._children()}
-        print(json.dumps(answer), flush=True)
+    try:
+        for line in sys.stdin:
+            command, _, argument = line.strip().partition(" ")
+            try:
+                answer = getattr(holder, command)(*filter(None, [argument]))
+            except OSError as error:
+                answer = {"error": str(error), "children": holder._children()}
+            print(json.dumps(answer), flush=True)
+    finally:
+        if holder.tree is not None:  # the test failed, or was ended, before it said so
+            holder.kill()
 
 
 if __name__ == "__main__":

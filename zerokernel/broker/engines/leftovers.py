@@ -29,7 +29,8 @@ class SupervisorRecord:
         python: The interpreter that it runs.
         address: Where it listens.
         secret: What a caller proves to know (hex).
-        groups: How the control groups that it makes begin; they can outlive it.
+        groups: How the control groups of its workers begin, which can outlive it; "" if it
+            makes none.
     """
 
     process: int

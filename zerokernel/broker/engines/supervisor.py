@@ -285,7 +285,7 @@ class Supervisor:
             with contextlib.suppress(psutil.Error):
                 process.wait(_CLOSE_SECONDS)
             _running.discard(process.pid)
-            end_remains(self._groups, _running)
+        end_remains(self._groups, _running)
         for suffix in (".address", ".sock", ".process"):
             self._base.with_suffix(suffix).unlink(missing_ok=True)
 

@@ -1,83 +1,88 @@
-"""The embedded broker's ledger: no quota, and the books end with the process."""
+"""Books that end with the process: where the extra `broker` is not installed, and in tests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
-from zerokernel.broker.ledger.port import Entry, Usage
+from zerokernel.broker.ledger.books import Account, Books, Record, empty_account
+from zerokernel.broker.ledger.port import DAY, Beat
 
 _KEPT = 1000
 """Settled leases kept one by one for each user; older ones only count in the sums."""
 
 
-class MemoryLedger:
-    """Books in memory without a quota. A refund of a lease older than the kept ones is refused."""
+class MemoryLedger(Books):
+    """Books in memory without a quota.
 
-    def __init__(self, kept: int = _KEPT) -> None:
+    Args:
+        kept: So many leases of each user are kept one by one. A refund of an older one is
+            refused, and it can be reserved anew.
+        window_seconds: How long a quota window lasts.
+    """
+
+    def __init__(self, kept: int = _KEPT, window_seconds: float = DAY) -> None:
+        super().__init__(_MemoryShelf(kept), window_seconds)
+
+
+class _MemoryShelf:
+    """Dictionaries. Nothing in them fails halfway, so a change needs no transaction."""
+
+    def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._entries: dict[str, dict[str, Entry]] = {}
-        self._older: dict[str, Usage] = {}
+        self._accounts: dict[str, Account] = {}
+        self._records: dict[str, dict[str, Record]] = {}
+        self._open: dict[tuple[str, str], None] = {}
 
     def __repr__(self) -> str:
-        leases = sum(len(entries) for entries in self._entries.values())
-        return f"<MemoryLedger {leases} leases of {len(self._entries)} users>"
+        return f"<{sum(map(len, self._records.values()))} leases in memory>"
 
-    def reserve(self, user: str, lease: str, amount: int) -> None:
-        """Sets ``amount`` aside for a lease."""
-        self._of(user).setdefault(lease, Entry(user, lease, amount, 0, 0, open=True))
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[_MemoryShelf]:
+        yield self
 
-    def settle(self, user: str, lease: str, amount: int, held: int) -> None:
-        """Replaces the reservation by what was used."""
-        entry = self._of(user).get(lease)
-        if entry is None or entry.open:
-            self._of(user)[lease] = Entry(user, lease, 0, amount, held, open=False)
-            self._fold(user)
+    reading = writing
 
-    def refund(self, user: str, lease: str) -> None:
-        """Takes back what a lease was charged or has reserved.
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
-        Raises:
-            KeyError: The books have no such lease (any more).
-        """
-        entries = self._of(user)
-        entries[lease] = replace(entries[lease], reserved=0, charged=0, open=False)
+    def account(self, user: str) -> Account:
+        return self._accounts.get(user) or empty_account(user)
 
-    def remaining(self, user: str) -> int | None:
-        """There is no quota."""
-        return None
+    def record(self, user: str, lease: str) -> Record | None:
+        return self._records.get(user, {}).get(lease)
 
-    def usage(self, user: str) -> Usage:
-        """Gives the user's sums."""
-        return _sum(self._older.get(user, Usage(user, 0, 0, 0, 0)), self._of(user).values())
+    def open_records(self, leases: Collection[str] | None = None) -> list[Record]:
+        wanted = [key for key in self._open if leases is None or key[1] in leases]
+        return [self._records[user][lease] for user, lease in wanted]
 
-    def recent(self, user: str) -> list[Entry]:
-        """Gives the user's last leases, newest first."""
-        return list(reversed(self._of(user).values()))
+    def recent(self, user: str) -> list[Record]:
+        return list(reversed(self._records.get(user, {}).values()))
 
-    def _of(self, user: str) -> dict[str, Entry]:
-        return self._entries.setdefault(user, {})
+    def save(self, account: Account, records: Iterable[Record]) -> None:
+        user = account.usage.user
+        self._accounts[user] = account
+        for record in records:
+            lease = record.entry.lease
+            self._records.setdefault(user, {})[lease] = record
+            if record.entry.open:
+                self._open[user, lease] = None
+            else:
+                self._open.pop((user, lease), None)
+        self._drop_oldest(self._records.get(user, {}))
 
-    def _fold(self, user: str) -> None:
-        """Adds the oldest settled lease to the sums once there are too many."""
-        entries = self._of(user)
-        if len(entries) <= self._kept:
-            return
-        oldest = next((e for e in entries.values() if not e.open), None)
-        if oldest is not None:
-            self._older[user] = _sum(
-                self._older.get(user, Usage(user, 0, 0, 0, 0)), [entries.pop(oldest.lease)]
-            )
+    def beat(self, running: Mapping[str, Beat]) -> None:
+        for record in self.open_records(running.keys()):
+            entry, beat = record.entry, running[record.entry.lease]
+            if beat.held >= record.last_held and beat.ran >= entry.ran:
+                entry = replace(entry, ran=beat.ran)
+                self._records[entry.user][entry.lease] = replace(
+                    record, entry=entry, last_held=beat.held
+                )
 
-
-def _sum(start: Usage, entries: Iterable[Entry]) -> Usage:
-    total = start
-    for e in entries:
-        total = Usage(
-            total.user,
-            total.leases + 1,
-            total.reserved + e.reserved,
-            total.charged + e.charged,
-            total.held + e.held,
-        )
-    return total
+    def _drop_oldest(self, records: dict[str, Record]) -> None:
+        if len(records) > self._kept:
+            oldest = next((r.entry.lease for r in records.values() if not r.entry.open), None)
+            if oldest is not None:
+                del records[oldest]

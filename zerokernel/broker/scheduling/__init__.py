@@ -2,7 +2,7 @@
 
 from zerokernel.broker.scheduling.actions import (
     Action,
-    Beat,
+    Beats,
     Extend,
     Order,
     Reserve,
@@ -27,7 +27,7 @@ from zerokernel.broker.scheduling.state import SchedulerState
 
 __all__ = [
     "Action",
-    "Beat",
+    "Beats",
     "Event",
     "Extend",
     "NotebookSaid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zerokernel.messages import (
@@ -72,12 +73,10 @@ class Extend:
 
 
 @dataclass(frozen=True)
-class Beat:
-    """Note how long a lease's cell has run, and its slice was held, in milliseconds."""
+class Beats:
+    """Note, by lease, how many milliseconds its cell has run and its slice was held."""
 
-    lease: str
-    ran: int
-    held: int
+    running: Mapping[str, tuple[int, int]]
 
 
-Action = Tell | Order | Reserve | Settle | Extend | Beat
+Action = Tell | Order | Reserve | Settle | Extend | Beats

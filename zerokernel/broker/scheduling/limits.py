@@ -30,11 +30,14 @@ def extend_limit(state: SchedulerState, event: LimitNear) -> None:
 def take_beats(state: SchedulerState, event: Heartbeat, now: float) -> None:
     """Has the books know how long each running task ran, should this be the last word."""
     leases = {r.lease.id: r.lease for r in state.slices.values() if r.lease is not None}
+    running = {}
     for name, ran in event.running.items():
         lease = leases.get(name)
         if lease is not None and lease.granted_at is not None:
             held = max(0.0, now - lease.granted_at)
-            state.out.beat(lease, min(max(0.0, ran), held), held)
+            running[name] = (min(max(0.0, ran), held), held)
+    if running:
+        state.out.beats(running)
 
 
 def take_parked(state: SchedulerState, event: WorkerParked, now: float) -> None:

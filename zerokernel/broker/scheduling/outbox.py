@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zerokernel.broker.scheduling.actions import (
     Action,
-    Beat,
+    Beats,
     Extend,
     Order,
     Reserve,
@@ -65,9 +67,10 @@ class Outbox:
         self.order(session.id, ExtendLimit(session.id, lease.id, lease.limit))
         self._tell(session, LimitExtended(lease.id, lease.limit))
 
-    def beat(self, lease: Lease, ran: float, held: float) -> None:
-        """Notes how long a lease's task has run so far."""
-        self._actions.append(Beat(lease.id, _milliseconds(ran), _milliseconds(held)))
+    def beats(self, running: Mapping[str, tuple[float, float]]) -> None:
+        """Notes, by lease, how many seconds its task has run and its slice was held so far."""
+        times = {name: (_milliseconds(a), _milliseconds(b)) for name, (a, b) in running.items()}
+        self._actions.append(Beats(times))
 
     def gone(self, session: Session, ended: WorkerEnded) -> None:
         """Tells that the session's worker ended."""

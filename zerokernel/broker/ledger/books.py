@@ -1,0 +1,260 @@
+"""The rules of the books, whatever they are written on.
+
+Each rule is a function of values. `Books` carries them out on a shelf: in memory, or in a
+database in which each block under `Shelf.writing` is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from zerokernel.broker.ledger.port import DAY, Beat, Entry, Usage, Window
+
+BEAT = 1000
+"""Milliseconds between two heartbeats: what a lost lease may have run since the last."""
+RECOVERED = "recovered"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A lease as it is kept.
+
+    Attributes:
+        entry: What the books show of it.
+        window: When the quota window opened that it counts in; None where it was never reserved.
+        opened_at: When it was reserved, None where it was not.
+        last_held: How long its slice had been held at the last heartbeat.
+    """
+
+    entry: Entry
+    window: float | None = None
+    opened_at: float | None = None
+    last_held: int = 0
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user's sums, of all leases ever and of those in the last quota window.
+
+    Attributes:
+        window: When that window opened, None before the first reservation.
+    """
+
+    usage: Usage
+    window: float | None = None
+    window_charged: int = 0
+    window_reserved: int = 0
+
+
+def empty_account(user: str) -> Account:
+    """The account of somebody who never had a lease."""
+    return Account(Usage(user, 0, 0, 0, 0))
+
+
+def is_current(window: float | None, now: float, length: float) -> bool:
+    """Whether a window that opened then has not reset yet.
+
+    A clock that was set back a little does not open a new one. One that opened a whole
+    window ahead of now was opened by a clock that was wrong, and must not stay for ever.
+    """
+    return window is not None and -length < now - window < length
+
+
+def reserved(
+    account: Account, lease: str, amount: int, now: float, length: float
+) -> tuple[Account, Record]:
+    """Enters a new lease, in the window that is open or in a new one."""
+    if not is_current(account.window, now, length):
+        account = replace(account, window=now, window_charged=0, window_reserved=0)
+    entry = Entry(account.usage.user, lease, amount, 0, 0, open=True)
+    record = Record(entry, account.window, now)
+    return moved(account, None, record), record
+
+
+def extended(record: Record, amount: int) -> Record:
+    """Lets the reservation grow."""
+    entry = record.entry
+    return replace(record, entry=replace(entry, reserved=max(entry.reserved, amount)))
+
+
+def settled(record: Record, amount: int, held: int, cause: str) -> Record:
+    """Replaces the reservation by what was used."""
+    entry = replace(record.entry, reserved=0, charged=amount, held=held, open=False, cause=cause)
+    return replace(record, entry=entry)
+
+
+def refunded(record: Record) -> Record:
+    """Takes back what the lease costs."""
+    entry = record.entry
+    entry = replace(entry, reserved=0, charged=0, open=False, refunded=True)
+    return replace(record, entry=replace(entry, cause=entry.cause or "refunded"))
+
+
+def recovered(record: Record) -> Record:
+    """Settles a lease that nobody can account for by what its last heartbeat said."""
+    entry = record.entry
+    ran = min(entry.ran + BEAT, entry.reserved) if entry.ran else 0
+    held = record.last_held + BEAT if record.last_held else 0
+    return settled(record, ran, held, RECOVERED)
+
+
+def moved(account: Account, before: Record | None, after: Record) -> Account:
+    """Gives the account after one of its leases changed."""
+    old, new = before.entry if before is not None else None, after.entry
+    more_reserved = new.reserved - (old.reserved if old is not None else 0)
+    more_charged = new.charged - (old.charged if old is not None else 0)
+    usage = Usage(
+        account.usage.user,
+        account.usage.leases + (old is None),
+        account.usage.reserved + more_reserved,
+        account.usage.charged + more_charged,
+        account.usage.held + new.held - (old.held if old is not None else 0),
+    )
+    if after.window is None or after.window != account.window:
+        return replace(account, usage=usage)  # of a window that is over
+    return replace(
+        account,
+        usage=usage,
+        window_charged=account.window_charged + more_charged,
+        window_reserved=account.window_reserved + more_reserved,
+    )
+
+
+class Pages(Protocol):
+    """What can be read, and written as one: all of it or nothing."""
+
+    def account(self, user: str) -> Account:
+        """Gives a user's account, an empty one for a stranger."""
+
+    def record(self, user: str, lease: str) -> Record | None:
+        """Gives a lease."""
+
+    def open_records(self, leases: Collection[str] | None = None) -> list[Record]:
+        """Gives the leases that are not settled, oldest first; all, or those of ``leases``."""
+
+    def recent(self, user: str) -> list[Record]:
+        """Gives a user's last leases, newest first."""
+
+    def save(self, account: Account, records: Iterable[Record]) -> None:
+        """Writes an account and some of its leases, known or new."""
+
+    def beat(self, running: Mapping[str, Beat]) -> None:
+        """Notes heartbeats of open leases; one that is behind the last changes nothing."""
+
+
+class Shelf(Protocol):
+    """Where the pages are kept."""
+
+    def writing(self, durable: bool = True) -> AbstractContextManager[Pages]:
+        """Gives the pages for one change; ``durable`` means on the disk when it returns."""
+
+    def reading(self) -> AbstractContextManager[Pages]:
+        """Gives the pages for a look."""
+
+    def close(self) -> None:
+        """Lets go of files."""
+
+
+class Books:
+    """A `Ledger` on a shelf.
+
+    Args:
+        shelf: Where it is written.
+        window_seconds: How long a quota window lasts.
+    """
+
+    def __init__(self, shelf: Shelf, window_seconds: float = DAY) -> None:
+        self._shelf = shelf
+        self._length = window_seconds
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._shelf!r}>"
+
+    def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
+        """Sets ``amount`` aside for a lease."""
+        with self._shelf.writing() as pages:
+            if pages.record(user, lease) is None:
+                account, record = reserved(pages.account(user), lease, amount, now, self._length)
+                pages.save(account, [record])
+
+    def extend(self, lease: str, amount: int) -> None:
+        """Lets the reservation of an open lease grow to ``amount``."""
+        with self._shelf.writing() as pages:
+            for before in pages.open_records({lease}):
+                self._change(pages, before, extended(before, amount))
+
+    def settle(
+        self, user: str, lease: str, amount: int, held: int, cause: str = "finished"
+    ) -> None:
+        """Replaces the reservation by what was used."""
+        with self._shelf.writing() as pages:
+            before = pages.record(user, lease)
+            known = before or Record(Entry(user, lease, 0, 0, 0, open=True))
+            if known.entry.open:
+                self._change(pages, before, settled(known, amount, held, cause))
+
+    def refund(self, user: str, lease: str) -> None:
+        """Takes back what a lease was charged or has reserved. Raises KeyError."""
+        with self._shelf.writing() as pages:
+            before = pages.record(user, lease)
+            if before is None:
+                raise KeyError(lease)
+            self._change(pages, before, refunded(before))
+
+    def heartbeat(self, running: Mapping[str, Beat]) -> None:
+        """Notes how far each open lease is."""
+        if running:
+            with self._shelf.writing(durable=False) as pages:
+                pages.beat(running)
+
+    def recover(self, except_for: Container[str] = ()) -> list[Entry]:
+        """Settles what an earlier broker left open."""
+        found = []
+        with self._shelf.writing() as pages:
+            for before in pages.open_records():
+                if before.entry.lease not in except_for:
+                    after = recovered(before)
+                    self._change(pages, before, after)
+                    found.append(after.entry)
+        return found
+
+    def open_leases(self) -> list[Entry]:
+        """Gives the leases that are not settled, oldest first."""
+        with self._shelf.reading() as pages:
+            return [record.entry for record in pages.open_records()]
+
+    def remaining(self, user: str) -> int | None:
+        """There is no quota: `window` has what one would be counted against."""
+        return None
+
+    def window(self, user: str, now: float) -> Window | None:
+        """Gives the quota window that is open."""
+        with self._shelf.reading() as pages:
+            account = pages.account(user)
+        opened = account.window
+        if opened is None or not is_current(opened, now, self._length):
+            return None
+        sums = account.window_charged, account.window_reserved
+        return Window(opened, opened + self._length, *sums)
+
+    def usage(self, user: str) -> Usage:
+        """Gives the user's sums."""
+        with self._shelf.reading() as pages:
+            return pages.account(user).usage
+
+    def recent(self, user: str) -> list[Entry]:
+        """Gives the user's last leases, newest first."""
+        with self._shelf.reading() as pages:
+            return [record.entry for record in pages.recent(user)]
+
+    def close(self) -> None:
+        """Lets go of files."""
+        self._shelf.close()
+
+    @staticmethod
+    def _change(pages: Pages, before: Record | None, after: Record) -> None:
+        account = pages.account(after.entry.user)
+        pages.save(moved(account, before, after), [after])
