@@ -151,10 +151,10 @@ class CellRun:
             return [link.fileno()]
         seconds = TICK_SECONDS if (due := self._status.due) is None else min(TICK_SECONDS, due)
         poll = select.poll()
-        if self._client.fileno() < 0:
-            self._broker_away = True  # closed in its own thread: another took its place
         if self._broker_away:
             seconds = RECONNECT_TICK_SECONDS
+        elif self._client.fileno() < 0:
+            return []  # closed since another took its place; what it had heard is still to be read
         else:
             poll.register(self._client, select.POLLIN)
         for source in (link, self._interrupts):
@@ -253,8 +253,8 @@ class CellRun:
         elif isinstance(message, LimitExtended) and self._lease == message.lease:
             assert self._granted is not None
             self._granted = dataclasses.replace(self._granted, limit=message.limit)
-        elif isinstance(message, LeaseEnded) and self._lease == message.lease:
-            self._lease_end = message.reason
+        elif isinstance(message, LeaseEnded) and message.lease.startswith(f"{self._request}."):
+            self._on_lease_ended(message)
 
     def _on_granted(self, granted: Granted) -> None:
         if self._granted is not None and self.began:
@@ -263,6 +263,12 @@ class CellRun:
         self._status.starting(granted.slice)
         if self._withheld is not None:
             self._send(self._connection.ensure_link(), self._withheld)
+
+    def _on_lease_ended(self, ended: LeaseEnded) -> None:
+        self._lease_end = ended.reason
+        if self._granted is None:  # a broker that died had no time to tell of its grant
+            limit = self._options.duration
+            self._granted = Granted(self._request, ended.lease, "a slice", limit, 0.0, False)
 
     def _on_worker_gone(self, gone: WorkerGone) -> None:
         if self._lost_at is not None and self._gone is None:

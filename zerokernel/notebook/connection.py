@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from zerokernel.crossing import KernelReplica
     from zerokernel.messages import OpenSession, SessionOpened, WorkerGone
     from zerokernel.notebook.worker_link import WorkerLink
+
+_PAUSES = (0.05, 0.2, 0.5)
+"""Seconds after each try to reach a supervisor in the place of one that ended."""
 
 _SHELLS_NAMES = ("get_ipython", "exit", "quit", "open")
 
@@ -207,14 +211,20 @@ class Connection:
         """The supervisor ended: has another one fork the worker, which the broker starts."""
         from zerokernel.notebook.worker_link import WorkerLink
 
-        try:
-            with self._connecting:
-                opened = self.opened
-                if opened is None or opened == tried:
-                    opened = self._connect()  # opening a session makes its supervisor ready
-            return WorkerLink.open(opened, self._settings)
-        except (OSError, ChannelClosed) as error:
-            raise WorkerStartFailed(f"The worker could not be started: {error}.") from error
+        for pause in _PAUSES:
+            try:
+                tried = self._open_after(tried)
+                return WorkerLink.open(tried, self._settings)
+            except (OSError, ChannelClosed) as error:
+                failure = error
+                time.sleep(pause)  # the broker may hear of that end later than we
+        raise WorkerStartFailed(f"The worker could not be started: {failure}.") from failure
+
+    def _open_after(self, tried: SessionOpened) -> SessionOpened:
+        """The broker's next answer: opening a session makes its supervisor ready."""
+        with self._connecting:
+            opened = self.opened
+            return self._connect() if opened is None or opened == tried else opened
 
     def is_our_worker(self, gone: WorkerGone) -> bool:
         """Whether the worker that ended is the one that this session has now."""

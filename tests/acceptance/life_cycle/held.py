@@ -5,6 +5,7 @@ Imported by both processes, so that its classes travel by name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -100,22 +101,24 @@ def _cut_when_told() -> None:
     while not order.exists():
         time.sleep(0.005)
     port, directory = order.read_text().split()
-    cut = [_cut(int(name), int(port), directory) for name in os.listdir("/proc/self/fd")]
-    (gates().folder / "cut.done").write_text(str(sum(cut)))
+    # All are found before the first is cut: descriptors are used again at once.
+    found = [_connection(int(name), int(port), directory) for name in os.listdir("/proc/self/fd")]
+    ours = [one for one in found if one is not None]
+    for one in ours:
+        with one, contextlib.suppress(OSError):  # the other side was quicker
+            one.shutdown(socket.SHUT_RDWR)
+    (gates().folder / "cut.done").write_text(str(len(ours)))
 
 
-def _cut(descriptor: int, port: int, directory: str) -> bool:
-    """Ends a connection to the broker or to a worker as a failing network does."""
+def _connection(descriptor: int, port: int, directory: str) -> socket.socket | None:
+    """A second descriptor of a connection to the broker or to a worker; None of all else."""
     try:
         one = socket.socket(fileno=os.dup(descriptor))
     except OSError:
-        return False  # no socket
-    with one:
-        try:
-            peer = one.getpeername()
-            ours = peer[1] == port if isinstance(peer, tuple) else str(peer).startswith(directory)
-            if ours:
-                one.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return False  # not connected
-    return ours
+        return None  # no socket
+    with contextlib.suppress(OSError):  # not connected
+        peer = one.getpeername()
+        if peer[1] == port if isinstance(peer, tuple) else str(peer).startswith(directory):
+            return one
+    one.close()
+    return None

@@ -112,7 +112,7 @@ class Scene:
 
     def another_kernel(self) -> Kernel:
         """A kernel that comes after the failure."""
-        kernel = self._start_kernel("next")
+        kernel = self._start_kernel("mine")
         self._kernels.append(kernel)
         return kernel
 
@@ -287,8 +287,10 @@ class Scene:
         return ended(self.worker) and (not lease or lease != self._lease) and bool(self.status())
 
     def has_new_broker(self) -> bool:
-        """Whether another broker than at the failure serves."""
-        return self.status().get("pid", self.broker.pid) != self.broker.pid
+        """Whether another broker than at the failure serves, and the notebook is back with it."""
+        status = self.status()
+        sessions = [one["name"] for one in status.get("sessions", ())]
+        return status.get("pid", self.broker.pid) != self.broker.pid and "mine" in sessions
 
     # --- the end ------------------------------------------------------------------------
 
