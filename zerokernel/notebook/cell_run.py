@@ -17,7 +17,7 @@ from zerokernel.errors import (
     MalformedMessage,
     ZeroKernelError,
 )
-from zerokernel.lifecycle import Cause
+from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
     CancelRequest,
     CellFinished,
@@ -101,6 +101,7 @@ class CellRun:
         self._interrupted = 0
         self._unseen_since: float | None = None  # an interrupt that Python did not see yet
         self._lost_at: float | None = None
+        self._replaced = False  # a worker that died while the request waited
         self._gone: WorkerGone | None = None
         self._lease_end = ""
         self._finished: tuple[CellFinished, bytes, Sequence[Any]] | None = None
@@ -238,7 +239,7 @@ class CellRun:
             return
         if client is not None:
             self._client, self._broker_away = client, False
-            if self._lost_at is None:
+            if self._lost_at is None or self._granted is None:
                 self._ask_for_lease()  # with the same id: what was granted is told again
 
     def _on_broker(self, message: Message) -> None:
@@ -276,9 +277,8 @@ class CellRun:
             return
         if not self._connection.is_our_worker(gone):
             return  # an earlier worker's end, told late
-        if self._granted is None:  # evicted while we wait: a new worker gets everything
-            self._connection.drop_worker()
-            self._prepare(self._connection.ensure_link())
+        if self._granted is None and rule_of(gone.cause).again:  # evicted, most likely
+            self._replace_worker()
             return
         self._gone = gone
         self._lose_worker()
@@ -366,7 +366,17 @@ class CellRun:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
             cause = self._lease_end or (Cause.BROKER_LOST if self._broker_away else Cause.EXITED)
-            raise failure.of_worker(self._gone or WorkerGone(self._connection.id, cause))
+            error = failure.of_worker(self._gone or WorkerGone(self._connection.id, cause))
+            if self._granted is not None or self._replaced or not error.again:
+                raise error
+            self._replaced = True
+            self._lost_at = self._gone = None
+            self._replace_worker()
+
+    def _replace_worker(self) -> None:
+        """While the request waits, and keeps its place, a new worker gets everything."""
+        self._connection.drop_worker()
+        self._prepare(self._connection.ensure_link())
 
     # --- the stop button ----------------------------------------------------------------
 

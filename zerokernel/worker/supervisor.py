@@ -286,7 +286,7 @@ class Supervisor:
 
     def _bind(self, worker: Worker | None, bind: Bind) -> None:
         now = self._clock()
-        if worker is None:
+        if worker is None or worker.cause:  # what dies serves nobody: it is for the next one
             self._unclaimed[bind.session] = (bind, now + BIND_WAIT_SECONDS)
             return
         worker.lease, worker.request, worker.slice_id = bind.lease, bind.request, bind.slice_id

@@ -271,6 +271,11 @@ class Scene:
         assert address is not None
         return list(fetch_usage(address)["recent"])
 
+    def has_beat(self) -> bool:
+        """Whether the books know already that the watched cell runs, or ran."""
+        own = (entry for entry in self.books() if entry["lease"] not in self._known)
+        return any(entry["ran"] or entry["charged"] for entry in own)
+
     def charges(self) -> list[int]:
         """What the watched cell's leases were charged, in ms, once they are settled."""
 
@@ -303,8 +308,9 @@ class Scene:
                 self._kernels.pop().close()
             end_broker(self.directory)
             wait_until(lambda: not list(self._left()), "the end of all processes", 10)
-        except BaseException:
+        except BaseException as error:
             for process in self._left():
+                error.add_note(f"left: {process.pid} {process.status()} {process.cmdline()}")
                 process.kill()
             raise
         finally:
