@@ -172,13 +172,25 @@ class Scene:
         elif phase is Phase.STAGING:
             wait_until(lambda: self.worker_now().get("state") == "bound", "the grant")
 
-    def _wait_in_queue(self) -> None:
+    def submit_held(self, code: str, gate: str) -> str:
+        """Sends a cell and waits until it is held at a gate."""
+        self.gates.close(gate)
+        cell = self.kernel.submit(f"%%gpu\n{code}")
+        wait_until(lambda: self.gates.is_reached(gate), f"the gate {gate!r}")
+        self.look_who_is_there()
+        return cell
+
+    def start_rival(self) -> None:
+        """Has the rival hold the slice."""
         assert self._rival is not None
         self.gates.close("rival")
         self._rival.run("from tests.acceptance.life_cycle import held")
         self._rivals_cell = self._rival.submit(_RIVAL)
         wait_until(lambda: self.gates.is_reached("rival"), "the rival's cell")
         self._known.add(self._session("rival")["lease"])
+
+    def _wait_in_queue(self) -> None:
+        self.start_rival()
         packed = self.gates.folder / f"{_GATE_OF[Phase.STAGING]}.reached"
         packed.unlink(missing_ok=True)
         self.run_cell()

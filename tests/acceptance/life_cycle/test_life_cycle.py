@@ -168,3 +168,20 @@ def test_a_worker_that_dies_in_the_queue_does_not_cost_the_place() -> None:
         one.end_rival()
         assert one.collect().status == "ok"
         assert len(one.charges()) == 1
+
+
+@pytest.mark.parametrize("evicted", [False, True], ids=["parked", "evicted"])
+def test_a_result_that_was_sent_arrives_at_a_kernel_that_stood_still(evicted: bool) -> None:
+    """The slice serves others meanwhile; even the worker's end takes nothing of it back."""
+    with opened(Scene(), with_rival=evicted) as one:
+        cell = one.submit_held("x.append(2)\nheld.gates().pause('running')", gate="running")
+        one.fail(Party.KERNEL, Failure.HANGS)
+        one.gates.open_all()
+        wait_until(lambda: one.worker_now().get("state") == "parked", "the end of the cell")
+        if evicted:
+            one.start_rival()
+            wait_until(lambda: not one.worker_now(), "the eviction")
+        one.resume()
+        run = one.kernel.collect(cell)
+        assert run.status == "ok", _told(run)
+        assert one.plain("print(x, alias is x)") == "[1, 2] True"
