@@ -60,26 +60,22 @@ def test_a_notebook_passes(notebook, kernel, environment, tmp_path):
     done = run(notebook, kernel, tmp_path, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     executed = nbformat.read(str(tmp_path / notebook.name), as_version=4)
-    cells = [cell for cell in executed.cells if cell.source.startswith("%%gpu")]
-    assert cells
     receipts = check_outputs(executed)
     assert done.stdout.count("=> ran ") == receipts
     assert (tmp_path / f"{notebook.stem}.html").stat().st_size > 10_000
 
 
 def check_outputs(executed: nbformat.NotebookNode) -> int:
-    """Checks every GPU cell's receipt, and that exactly the cells that shall fail did."""
+    """Checks that no cell failed and each GPU cell has its receipt; returns how many there are."""
     receipts = 0
     for cell in executed.cells:
-        fails = "raises-exception" in cell.metadata.get("tags", [])
-        errors = [one for one in cell.get("outputs", []) if one.output_type == "error"]
-        assert len(errors) == fails, cell
-        if not cell.source.startswith("%%gpu"):
+        assert not [one for one in cell.get("outputs", []) if one.output_type == "error"], cell
+        if "%%gpu" not in "".join(cell.source.splitlines()[:2]) or cell.cell_type != "code":
             continue
         own = [output.metadata["zerokernel"] for output in cell.outputs if _is_own(output)]
         phases = [one["phase"] for one in own]
         # Without its worker a cell has no receipt, and the line is there if it was slow enough.
-        lost = fails and errors[0].ename == "WorkerKilled"
+        lost = cell.source.startswith("%%expect WorkerKilled")
         assert phases == ["receipt"] or (lost and phases in ([], ["failed"])), cell.outputs
         if not lost:
             assert own[0]["ran"] > 0
@@ -101,18 +97,18 @@ def tagged(notebook: Path, output: Path, tag: bool) -> Path:
 
 
 RUNNERS = {
-    "nbconvert": ["jupyter", "nbconvert", "--execute", "--to", "notebook", "{notebook}"]
-    + ["--ExecutePreprocessor.kernel_name={kernel}", "--output", "{output}"],
-    "papermill": ["papermill", "--kernel", "{kernel}", "--no-progress-bar"]
-    + ["{notebook}", "{output}"],
-    "jupyter execute": ["jupyter", "execute", "--kernel_name={kernel}"]
-    + ["--output={output}", "{notebook}"],
+    "nbconvert": (
+        "jupyter nbconvert --execute --to notebook {notebook}"
+        " --ExecutePreprocessor.kernel_name={kernel} --output {output}"
+    ),
+    "papermill": "papermill --kernel {kernel} --no-progress-bar {notebook} {output}",
+    "jupyter execute": "jupyter execute --kernel_name={kernel} --output={output} {notebook}",
 }
 
 
 def run_by(runner: str, notebook: Path, kernel: str, output: Path, environment: dict[str, str]):
     words = {"notebook": str(notebook), "kernel": kernel, "output": str(output)}
-    program, *arguments = [word.format(**words) for word in RUNNERS[runner]]
+    program, *arguments = [word.format(**words) for word in RUNNERS[runner].split()]
     bin_directory = Path(sys.executable).parent
     return subprocess.run(
         [str(bin_directory / program), *arguments],
@@ -158,12 +154,15 @@ def test_every_runner_passes_every_notebook(runner, notebook, kernel, environmen
 @pytest.mark.parametrize("tag", [False, True], ids=["untagged", "tagged"])
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_exit_codes_of_every_runner(runner, tag, environment, tmp_path):
-    """A GPU cell that raises fails the run with the remote traceback, unless it is tagged."""
+    """A GPU cell that raises fails the run with the remote traceback, unless it is tagged.
+
+    papermill runs on past a tagged cell, and counts its error all the same.
+    """
     notebook = tagged(Path("two.ipynb"), tmp_path, tag)
     done = run_by(runner, notebook, "python3", tmp_path / "executed.ipynb", environment)
     said = done.stdout + done.stderr
     if tag:
-        assert done.returncode == 0, said
+        assert done.returncode == (1 if runner == "papermill" else 0), said
         executed = nbformat.read(str(tmp_path / "executed.ipynb"), as_version=4)
         assert executed.cells[-1].outputs[0].text == "after 1\n"
         return

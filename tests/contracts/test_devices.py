@@ -48,6 +48,12 @@ def test_a_slice_says_what_it_is(devices: Devices) -> None:
         assert ("simulated" in one.name) == ("simulated" in one.size) == one.simulated
 
 
+def test_devices_that_are_there_are_not_lost(devices: Devices) -> None:
+    """Nothing is taken away without a reason; what was never there is lost, with a reason."""
+    found = devices.discover()
+    assert devices.find_lost(found) == {}
+
+
 def test_discovery_repeats(devices: Devices) -> None:
     """Asking again gives the same while nothing changed."""
     assert devices.discover() == devices.discover()

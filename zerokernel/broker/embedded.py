@@ -19,6 +19,7 @@ import psutil
 
 import zerokernel
 from zerokernel.broker.app import Server, make_application
+from zerokernel.broker.device_watch import watch_devices
 from zerokernel.broker.devices import DeviceLocks, Devices, choose_devices
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import LocalEngine
@@ -60,8 +61,8 @@ def serve_embedded(settings: Settings, visible: str | None = None) -> None:
     prepare_directory(settings.runtime_directory)
     adopt_orphans()  # what a dead supervisor leaves comes here and is ended
     with only_one(settings.runtime_directory), DeviceLocks() as locks:
-        slices = lock_slices(choose_devices(settings, visible), locks)
-        asyncio.run(_serve(settings, slices))
+        devices = choose_devices(settings, visible)
+        asyncio.run(_serve(settings, devices, lock_slices(devices, locks)))
 
 
 @contextlib.contextmanager
@@ -116,7 +117,7 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-async def _serve(settings: Settings, slices: list[Slice]) -> None:
+async def _serve(settings: Settings, devices: Devices, slices: list[Slice]) -> None:
     # Numbered by the time, so that no lease has the id of an earlier broker's.
     state = SchedulerState(slices, policy_of(settings), arrivals=time.time_ns() // 1000)
     ledger = make_ledger(settings)
@@ -124,7 +125,9 @@ async def _serve(settings: Settings, slices: list[Slice]) -> None:
     try:
         await broker.engine.adopt()
         asyncio.get_running_loop().call_later(_RECOVERY_SECONDS, broker.recover)
+        watch = asyncio.create_task(watch_devices(broker, devices, slices))
         await _Life(settings, broker).run(slices)
+        watch.cancel()
     finally:
         ledger.close()
 

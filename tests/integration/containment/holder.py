@@ -20,12 +20,12 @@ from collections.abc import Callable
 from typing import Any
 
 from zerokernel.containment import (
+    Containment,
     Tree,
     adopt_orphans,
-    choose,
-    probe,
     process_outside,
     processes,
+    settle,
     wait_until_contained,
 )
 
@@ -126,8 +126,8 @@ _worker = 0
 class Holder:
     """Carries out the commands."""
 
-    def __init__(self, mechanism: str) -> None:
-        self.containment = choose(probe([mechanism]), mechanism)
+    def __init__(self, containment: Containment) -> None:
+        self.containment = containment
         self.tree: Tree | None = None
         self.alive = -1
 
@@ -223,7 +223,7 @@ class Holder:
 
 def main() -> None:
     adopt_orphans()
-    holder = Holder(sys.argv[1])
+    holder = Holder(settle(sys.argv[1]))
     try:
         for line in sys.stdin:
             command, _, argument = line.strip().partition(" ")

@@ -26,12 +26,15 @@ for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
 for _ in range(3):
     os.fork()
     os.setsid() if os.getpgrp() != os.getpid() else None
+os.write(1, b"x")
 time.sleep(600)
 '''
-subprocess.Popen(
-    [sys.executable, "-c", code], env={{**os.environ, "HOSTILE": "{mark}"}}, start_new_session=True
+mark = {{**os.environ, "HOSTILE": "{mark}"}}
+started = subprocess.Popen(
+    [sys.executable, "-c", code], env=mark, start_new_session=True, stdout=subprocess.PIPE
 )
-del os, subprocess, sys, code
+assert started.stdout.read(8) == b"x" * 8  # before the worker is parked, and so frozen
+del os, subprocess, sys, code, mark, started
 """
 
 
@@ -119,7 +122,7 @@ def test_a_restart_ends_what_a_cell_left_behind(kernel: Kernel) -> None:
     """Eight processes that ignore signals and left the session die with their worker."""
     mark = unique("hostile")
     assert kernel.run(BACKGROUND.format(mark=mark)).status == "ok"
-    wait_until(lambda: len(list(processes_with("HOSTILE", mark))) == 8, "eight processes")
+    assert len(list(processes_with("HOSTILE", mark))) == 8
     kernel.run("%gpu restart")
     wait_until(lambda: not list(processes_with("HOSTILE", mark)), "their end", 5)
 
@@ -128,12 +131,12 @@ def test_a_killed_supervisor_leaves_nothing(machine: Machine, kernel: Kernel) ->
     """The broker ends its worker and what a cell left behind; the next cell has a new one."""
     mark = unique("hostile")
     assert kernel.run(BACKGROUND.format(mark=mark)).status == "ok"
-    wait_until(lambda: len(list(processes_with("HOSTILE", mark))) == 8, "eight processes")
+    assert len(list(processes_with("HOSTILE", mark))) == 8
     worker, before = worker_pid(kernel), supervisor(machine)
     os.kill(before.pid, signal.SIGKILL)
     wait_until(lambda: not is_alive(worker), "the end of the worker", 5)
     wait_until(lambda: not list(processes_with("HOSTILE", mark)), "the end of the rest", 5)
     broker = psutil.Process(status(machine)["pid"])  # type: ignore[arg-type]
     assert not [one for one in broker.children() if one.status() == psutil.STATUS_ZOMBIE]
-    assert kernel.run("%%gpu\nz = 4").status == "ok"
+    wait_until(lambda: kernel.run("%%gpu\nz = 4").status == "ok", "a cell that runs again", 30)
     assert supervisor(machine).pid != before.pid

@@ -46,7 +46,7 @@ def holds(process: int) -> bool:
 def test_nothing_outlives_a_kill(holder: Holder, tree: str) -> None:
     """Eight that left session and parent, and a fork bomb of 200, die with their worker."""
     forked = holder.tell(f"fork {tree}")
-    assert len(members(forked["below"])) >= {"quiet": 1, "hostile": 9, "bomb": 50}[tree]
+    assert len(forked["below"]) >= {"quiet": 1, "hostile": 9, "bomb": 50}[tree]
     killed = holder.tell("kill")
     assert killed["all gone"]
     assert killed["children"] == 0

@@ -59,9 +59,10 @@ def test_a_machine_that_dies_leaves_a_charge_by_its_last_heartbeat(settings: Set
         ran = wait_until(lambda: (books(settings)["recent"] or [{"ran": 0}])[0]["ran"], "a beat")
         address = ensure_broker(settings)
         supervisors = fetch_status(address)["engine"]["supervisors"]
-        kernel.kill()
-        for process in (address.pid, *(one["process"] for one in supervisors)):
+        os.kill(address.pid, signal.SIGSTOP)  # so that nothing is settled in between
+        for process in (*(one["process"] for one in supervisors), address.pid):
             os.kill(process, signal.SIGKILL)
+        kernel.kill()
     ensure_broker(settings)
     wait_until(lambda: not books(settings)["reserved"], "the recovery")
     after = books(settings)

@@ -51,6 +51,7 @@ class FakeNvml:
         self.gpus = gpus
         self.broken = broken
         self.sessions = 0
+        self.lost: set[str] = set()
 
     def nvmlInit(self) -> None:
         if self.broken:
@@ -66,6 +67,13 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Gpu:
         return self.gpus[index]
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Gpu | Instance:
+        parts = [one for gpu in self.gpus for one in (gpu, *gpu.instances) if one is not None]
+        for one in parts:
+            if one.uuid == uuid:
+                return one
+        raise self.NVMLError_NotFound("Not Found")
+
     def nvmlDeviceGetUUID(self, one: Gpu | Instance) -> str:
         return one.uuid
 
@@ -75,6 +83,8 @@ class FakeNvml:
         return one.product
 
     def nvmlDeviceGetMemoryInfo(self, one: Gpu | Instance) -> Any:
+        if one.uuid in self.lost:
+            raise self.NVMLError("GPU is lost")
         return SimpleNamespace(total=one.memory, used=0, free=one.memory)
 
     def nvmlDeviceGetMigMode(self, gpu: Gpu) -> list[int]:

@@ -166,3 +166,27 @@ def test_slices_held_by_another_broker_are_left_out(tmp_path: Path) -> None:
         with pytest.raises(DeviceBusy):
             lock_slices(devices, own)
         assert len(lock_slices(SimulatedDevices(2, 1 << 30), own)) == 2
+
+
+def test_a_gpu_that_does_not_answer_is_lost() -> None:
+    """Only that one, with what the driver says; a driver that is gone is another matter."""
+    nvml = fake.FakeNvml(*(fake.Gpu(f"GPU-{n}", "NVIDIA H200", 141 << 30) for n in range(2)))
+    devices = NvidiaDevices(nvml)
+    found = devices.discover()
+    nvml.lost.add("GPU-1")
+    lost = devices.find_lost(found)
+    assert list(lost) == ["GPU-1"]
+    assert "GPU is lost" in lost["GPU-1"]
+    nvml.broken = True
+    with pytest.raises(DeviceUnavailable):
+        devices.find_lost(found)
+
+
+def test_a_simulated_slice_is_lost_in_a_drill(tmp_path: Path) -> None:
+    """While its name stands in the file."""
+    devices = SimulatedDevices(2, 1 << 30, tmp_path / "lost")
+    found = devices.discover()
+    (tmp_path / "lost").write_text("simulated 2\n")
+    assert list(devices.find_lost(found)) == ["simulated-2"]
+    (tmp_path / "lost").unlink()
+    assert devices.find_lost(found) == {}

@@ -177,7 +177,7 @@ def test_a_failed_cell_does_not_leave_a_running_line(run: Any, shell: Any, sessi
     shown = [output["metadata"]["zerokernel"]["phase"] for output in shell.display_pub.outputs]
     assert shown == ["running", "failed"]
     text = shell.display_pub.outputs[-1]["data"]["text/plain"]
-    assert text == "The cell ran beyond its limit and was ended"
+    assert text == "The cell did not stop at its limit and was ended"
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,14 @@ def test_figures_are_json_and_complete(line: StatusLine, shell: Shell, clock: Cl
     ]
     assert queued == {"phase": "queued", "place": 2, "starts_in": None, "reason": "why"}
     assert starting == {"phase": "starting", "slice": "s"}
-    assert running == {"phase": "running", "slice": "s", "limit": 60, "elapsed": 15, "left": 45}
+    assert running == {
+        "phase": "running",
+        "slice": "s",
+        "limit": 60,
+        "elapsed": 15,
+        "left": 45,
+        "extended": False,
+    }
     assert receipt == {
         "phase": "receipt",
         "slice": "s",

@@ -22,7 +22,8 @@ def choose_devices(settings: Settings, visible: str | None = None) -> Devices:
         DeviceUnavailable: The setting wants NVIDIA devices and there are none, or a driver
             is there and does not answer.
     """
-    simulated = SimulatedDevices(settings.simulated_slices, settings.simulated_memory)
+    lost = settings.runtime_directory / "lost-slices"
+    simulated = SimulatedDevices(settings.simulated_slices, settings.simulated_memory, lost)
     if settings.devices == "simulated":
         return simulated
     nvml = _load_nvml()

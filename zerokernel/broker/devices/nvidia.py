@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +48,24 @@ class NvidiaDevices:
         with self._session():
             found = [one for gpu in self._gpus() for one in self._parts(*gpu)]
         return _slices(_visible(found, self._visible))
+
+    def find_lost(self, slices: Iterable[Slice]) -> dict[str, str]:
+        """Asks each device for its memory, which one that fell off the bus does not answer.
+
+        Raises:
+            DeviceUnavailable: The driver does not answer at all.
+        """
+        with self._session():
+            found = {one.id: self._why_lost(one) for one in slices}
+        return {name: why for name, why in found.items() if why}
+
+    def _why_lost(self, one: Slice) -> str:
+        try:
+            handle = self._nvml.nvmlDeviceGetHandleByUUID(one.id)
+            self._nvml.nvmlDeviceGetMemoryInfo(handle)
+        except self._nvml.NVMLError as error:
+            return f"{one.name} does not answer any more: {error}"
+        return ""
 
     @contextmanager
     def _session(self) -> Iterator[None]:

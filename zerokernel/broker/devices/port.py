@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from zerokernel.broker.scheduling import Slice
@@ -15,4 +16,11 @@ class Devices(Protocol):
 
         Raises:
             DeviceUnavailable: There should be devices, and they cannot be read.
+        """
+
+    def find_lost(self, slices: Iterable[Slice]) -> dict[str, str]:
+        """Gives those of the slices that are not there any more: id → why, for the user.
+
+        Raises:
+            DeviceUnavailable: None of them can be asked.
         """
