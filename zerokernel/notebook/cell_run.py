@@ -152,7 +152,7 @@ class CellRun:
 
     def _wait(self) -> list[int]:
         """Waits for broker, worker, stop button or the next tick; returns who is ready."""
-        link = self._connection.link
+        link = self._connection.link if self._finished is None else None
         if link is not None and link.pending:
             return [link.fileno()]
         seconds = TICK_SECONDS if (due := self._status.due) is None else min(TICK_SECONDS, due)
@@ -173,26 +173,28 @@ class CellRun:
             self._on_interrupt(self._interrupts.take())
         for message in self._broker_events():
             self._on_broker(message)
-        link = self._connection.link
+        link = self._connection.link if self._finished is None else None
         if link is not None and (link.pending or link.fileno() in ready):
             self._receive(link)
         self._check_lost()
         self._tick()
 
-    def _receive(self, link: WorkerLink) -> None:
+    def _receive(self, link: WorkerLink) -> bool:
+        """Takes a message of the worker's in; False where there is none."""
         try:
             received, owners = link.receive(0)
         except TimeoutError:
-            return
+            return False
         except (ChannelClosed, MalformedMessage):
             self._lose_worker()
-            return
+            return False
         message = received.message
         if isinstance(message, CellFinished):
             self._finished = (message, bytes(received.buffers[0]), owners)
             self.story.returned(message.ran)
         else:
             self._on_worker(link, message, received.buffers)
+        return True
 
     def _tick(self) -> None:
         self._status.tick()
@@ -281,6 +283,8 @@ class CellRun:
             self._granted = Granted(self._request, ended.lease, "a slice", limit, 0.0, False)
 
     def _on_worker_gone(self, gone: WorkerGone) -> None:
+        if self._finished is not None:
+            return  # it said all that it had to say; what it shared with us is still to be written
         if self._lost_at is not None and self._gone is None:
             self._gone = gone  # explains the channel that closed before
             return
@@ -290,7 +294,15 @@ class CellRun:
             self._replace_worker()
             return
         self._gone = gone
-        self._lose_worker()
+        self._hear_out()
+        if self._finished is None:
+            self._lose_worker()
+
+    def _hear_out(self) -> None:
+        """Takes in what a worker sent before it ended, such as a result that was on its way."""
+        link = self._connection.link
+        while link is not None and self._finished is None and self._receive(link):
+            pass
 
     @property
     def _lease(self) -> str:
@@ -362,6 +374,8 @@ class CellRun:
             self._lose_worker()
 
     def _lose_worker(self) -> None:
+        if self._finished is not None:
+            return  # nothing is lost any more, and forgetting what both share would lose it
         if self._lost_at is None:
             self._lost_at = time.monotonic()
         self._connection.drop_worker()

@@ -6,9 +6,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,10 +57,23 @@ _GATE_OF = {
 
 
 class Scene:
-    """One slice, a kernel whose cell is watched, and where it has to wait a rival that holds it."""
+    """One slice, a kernel whose cell is watched, and where it has to wait a rival that holds it.
 
-    def __init__(self, limit: float, settings: dict[str, str]) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="zk-"))
+    Args:
+        limit: Seconds that the watched cell may run.
+        settings: Of zerokernel, by the names of their fields.
+        directory: The runtime directory; by default a new one.
+        prelude: Code that kernels run before they load the extension.
+    """
+
+    def __init__(
+        self,
+        limit: float = 60.0,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        directory: Path | None = None,
+        prelude: str = "",
+    ) -> None:
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="zk-"))
         folder = self.directory / "test"
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(_NO_TORCH)
@@ -67,6 +81,7 @@ class Scene:
         self._limit = limit
         self._mark = unique("machine")
         self._settings = settings
+        self._prelude = prelude
         self._kernels: list[Kernel] = []
         self._stopped: list[psutil.Process] = []
         self._rival: Kernel | None = None
@@ -83,12 +98,10 @@ class Scene:
 
     # --- kernels ------------------------------------------------------------------------
 
-    def start(self, with_rival: bool) -> None:
+    def start(self, with_rival: bool = False) -> None:
         """Starts the kernels, and runs a first cell so that there is a parked worker."""
-        names = ["mine", "rival"] if with_rival else ["mine"]
-        self._kernels = [self._start_kernel(name) for name in names]
-        self.kernel = self._kernels[0]
-        self._rival = self._kernels[1] if with_rival else None
+        self.kernel = self._start_kernel("mine")
+        self._rival = self._start_kernel("rival") if with_rival else None
         self.plain(_SET_UP)
         assert self.run("%%gpu\nheld.work()").status == "ok"
         self._known = {entry["lease"] for entry in self.books()}
@@ -107,14 +120,15 @@ class Scene:
             **{f"ZEROKERNEL_{key.upper()}": value for key, value in self._settings.items()},
         }
         kernel = Kernel(environment)
+        self._kernels.append(kernel)
+        if self._prelude:
+            assert kernel.run(self._prelude).status == "ok"
         kernel.load_extension()
         return kernel
 
     def another_kernel(self) -> Kernel:
         """A kernel that comes after the failure."""
-        kernel = self._start_kernel("mine")
-        self._kernels.append(kernel)
-        return kernel
+        return self._start_kernel("mine")
 
     def plain(self, code: str) -> str:
         run = self.run(code)
@@ -141,7 +155,7 @@ class Scene:
     def reach(self, phase: Phase) -> None:
         """Brings the watched cell into a phase and holds it there."""
         if phase is Phase.PARKED:
-            wait_until(lambda: self._worker("mine").get("state") == "parked", "the parking")
+            wait_until(lambda: self.worker_now().get("state") == "parked", "the parking")
         elif phase in (Phase.QUEUED, Phase.GRANTED):
             self._wait_in_queue()
         else:
@@ -150,27 +164,39 @@ class Scene:
             self.gates.close(gate)
             self.run_cell()
             wait_until(lambda: self.gates.is_reached(gate), f"the phase {phase}")
-        self._look_who_is_there()
+        self.look_who_is_there()
         if phase is Phase.GRANTED:
             self._stop(self.worker)
             self.end_rival()
-            wait_until(lambda: self._worker("mine").get("state") == "bound", "the grant")
+            wait_until(lambda: self.worker_now().get("state") == "bound", "the grant")
         elif phase is Phase.STAGING:
-            wait_until(lambda: self._worker("mine").get("state") == "bound", "the grant")
+            wait_until(lambda: self.worker_now().get("state") == "bound", "the grant")
 
-    def _wait_in_queue(self) -> None:
+    def submit_held(self, code: str, gate: str) -> str:
+        """Sends a cell and waits until it is held at a gate."""
+        self.gates.close(gate)
+        cell = self.kernel.submit(f"%%gpu\n{code}")
+        wait_until(lambda: self.gates.is_reached(gate), f"the gate {gate!r}")
+        self.look_who_is_there()
+        return cell
+
+    def start_rival(self) -> None:
+        """Has the rival hold the slice."""
         assert self._rival is not None
         self.gates.close("rival")
         self._rival.run("from tests.acceptance.life_cycle import held")
         self._rivals_cell = self._rival.submit(_RIVAL)
         wait_until(lambda: self.gates.is_reached("rival"), "the rival's cell")
         self._known.add(self._session("rival")["lease"])
+
+    def _wait_in_queue(self) -> None:
+        self.start_rival()
         packed = self.gates.folder / f"{_GATE_OF[Phase.STAGING]}.reached"
         packed.unlink(missing_ok=True)
         self.run_cell()
         wait_until(lambda: self.status()["queue"], "the queueing")
         wait_until(packed.exists, "the packing")
-        wait_until(lambda: self._worker("mine").get("state") == "forked", "the fork")
+        wait_until(lambda: self.worker_now().get("state") == "forked", "the fork")
 
     def end_rival(self) -> None:
         """Lets the rival's cell end, if there is one."""
@@ -185,7 +211,7 @@ class Scene:
         assert self._rival is not None
         return self._rival.collect(self._rivals_cell)
 
-    def _look_who_is_there(self) -> None:
+    def look_who_is_there(self) -> None:
         address = broker_of(self.directory)
         assert address is not None
         status = fetch_status(address)
@@ -193,7 +219,7 @@ class Scene:
         self.broker = psutil.Process(address.pid)
         (supervisor,) = status["engine"]["supervisors"]
         self.supervisor = psutil.Process(supervisor["process"])
-        self.worker = psutil.Process(self._worker("mine")["process"])
+        self.worker = psutil.Process(self.worker_now()["process"])
         self._lease = self._session("mine")["lease"]
 
     # --- failures -----------------------------------------------------------------------
@@ -262,8 +288,9 @@ class Scene:
         sessions = self.status().get("sessions", ())
         return next((one for one in sessions if one["name"] == name), {})
 
-    def _worker(self, name: str) -> dict[str, Any]:
-        return self._session(name).get("worker") or {}
+    def worker_now(self) -> dict[str, Any]:
+        """The watched notebook's worker, as the broker knows it; {} where it has none."""
+        return self._session("mine").get("worker") or {}
 
     def books(self) -> list[dict[str, Any]]:
         """The ledger's entries of leases, newest first."""
@@ -314,15 +341,15 @@ class Scene:
                 process.kill()
             raise
         finally:
-            shutil.rmtree(self.directory)
+            shutil.rmtree(self.directory, ignore_errors=self.directory.is_mount())
 
     def _left(self) -> Iterator[psutil.Process]:
         return processes_with(MARK, self._mark)
 
 
 @contextmanager
-def scene(limit: float, settings: dict[str, str], with_rival: bool) -> Iterator[Scene]:
-    one = Scene(limit, settings)
+def opened(one: Scene, with_rival: bool = False) -> Iterator[Scene]:
+    """Starts a scene, and closes it however the block ends."""
     try:
         one.start(with_rival)
         yield one

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.life_cycle.scene import Scene, scene
+from tests.acceptance.life_cycle.scene import Scene, opened
 from tests.kernels import Run, wait_until
 from zerokernel.lifecycle import FAILURES, Failure, Fate, Outcome, Party, Phase, outcome
 
@@ -58,7 +58,7 @@ def test_it_happens_as_the_table_says(party: Party, failure: Failure, phase: Pha
     rule = outcome(party, failure, phase)
     settings = {name: str(SHORT[name]) for name in (rule.within,) if name in SHORT}
     limit = float(settings.pop("limit", 60.0))
-    with scene(limit, settings, phase in (Phase.QUEUED, Phase.GRANTED)) as one:
+    with opened(Scene(limit, settings), phase in (Phase.QUEUED, Phase.GRANTED)) as one:
         one.reach(phase)
         if party is Party.MACHINE and phase.ran:
             wait_until(one.has_beat, "a heartbeat in the books")
@@ -154,3 +154,34 @@ def _check_next_cell(one: Scene, state: str) -> None:
     assert run.status == "ok", _told(run)
     before = state.partition("]")[0]
     assert one.plain("print(x, alias is x)") == f"{before}, 3] True"
+
+
+def test_a_worker_that_dies_in_the_queue_does_not_cost_the_place() -> None:
+    """The request stays where it is, and another worker takes what was packed."""
+    with opened(Scene(), with_rival=True) as one:
+        one.reach(Phase.QUEUED)
+        (before,) = one.status()["queue"]
+        one.fail(Party.WORKER, Failure.DIES)
+        wait_until(lambda: one.worker_now().get("process") not in (None, one.worker.pid), "a fork")
+        (now,) = one.status()["queue"]
+        assert now["request"] == before["request"]
+        one.end_rival()
+        assert one.collect().status == "ok"
+        assert len(one.charges()) == 1
+
+
+@pytest.mark.parametrize("evicted", [False, True], ids=["parked", "evicted"])
+def test_a_result_that_was_sent_arrives_at_a_kernel_that_stood_still(evicted: bool) -> None:
+    """The slice serves others meanwhile; even the worker's end takes nothing of it back."""
+    with opened(Scene(), with_rival=evicted) as one:
+        cell = one.submit_held("x.append(2)\nheld.gates().pause('running')", gate="running")
+        one.fail(Party.KERNEL, Failure.HANGS)
+        one.gates.open_all()
+        wait_until(lambda: one.worker_now().get("state") == "parked", "the end of the cell")
+        if evicted:
+            one.start_rival()
+            wait_until(lambda: not one.worker_now(), "the eviction")
+        one.resume()
+        run = one.kernel.collect(cell)
+        assert run.status == "ok", _told(run)
+        assert one.plain("print(x, alias is x)") == "[1, 2] True"
