@@ -65,6 +65,7 @@ tests-all:
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/cell_latency.py
 	$(BIN)/python benchmarks/crossing.py
+	$(BIN)/python benchmarks/life_cycle.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/containment.py
 	$(BIN)/python benchmarks/publish.py
