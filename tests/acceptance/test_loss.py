@@ -64,6 +64,19 @@ def test_an_interrupt_ends_the_cell_and_releases_the_lease(machine, kernel, gate
     assert worker_pid(kernel) == before
 
 
+def test_an_interrupt_ends_a_long_sleep(kernel):
+    """The signal reaches the thread that sleeps, whatever other threads there are."""
+    for _ in range(3):
+        body = "import time\nprint('started', flush=True)\ntime.sleep(600)"
+        cell = kernel.submit(f"%%gpu -d 1000\n{body}")
+        kernel.watch(cell, started)
+        kernel.interrupt()
+        error = kernel.collect(cell, timeout=10).error()
+        assert error["ename"] == "KeyboardInterrupt"
+        assert "did not react" not in error["evalue"]
+        assert kernel.run("%gpu restart").status == "ok"
+
+
 def test_a_cell_that_catches_the_interrupt_goes_on(kernel, gate):
     """The interrupt is the cell's own KeyboardInterrupt, as in a plain cell."""
     code = until(gate.path).replace("while", "try:\n  print('inside', flush=True)\n  while") + (

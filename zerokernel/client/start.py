@@ -86,8 +86,8 @@ def find_broker(settings: Settings) -> BrokerAddress | None:
     try:
         status = fetch_status(address, _ALIVE_SECONDS)
     except BrokerUnavailable as error:
-        if not _is_broker(address.pid):
-            return None  # the process id belongs to somebody else by now
+        if not _is_broker(address.pid) or read_address(address_file(settings)) != address:
+            return None  # it has just ended, or its process id belongs to somebody else by now
         raise BrokerUnavailable(
             f"The broker, process {address.pid}, runs but does not answer. End it with "
             f"`kill -9 {address.pid}` and run the cell again."

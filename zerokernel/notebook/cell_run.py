@@ -48,6 +48,7 @@ from zerokernel.notebook.options import CellOptions
 from zerokernel.notebook.outputs import OutputRelay
 from zerokernel.notebook.receipt import Receipt
 from zerokernel.notebook.status import StatusLine
+from zerokernel.notebook.story import Story
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,6 +91,7 @@ class CellRun:
         self._status = status
         self._relay = OutputRelay(shell)
         self._request = uuid.uuid4().hex
+        self.story = Story(cell.execution_count)
         self._interrupts = InterruptCount()
         # The run's state; changed by the handlers below, on the main thread only.
         self._begun = time.monotonic()
@@ -128,17 +130,20 @@ class CellRun:
             self._ask_for_lease()
             with self._noticing_loss():
                 self._prepare(self._connection.ensure_link())
+            self.story.prepared()
             with self._interrupts.counting():
                 while self._finished is None or self._granted is None:
                     ready = self._wait()
                     with self._noticing_loss():
                         self._serve(ready)
             committed, error = self._commit()
-        except BaseException:
+        except BaseException as error:
             self._give_up()
+            self.story.ended(self._sent_bytes, error=f"{type(error).__name__}: {error}")
             raise
         finally:
             self._interrupts.close()
+        self.story.ended(self._sent_bytes, committed.byte_count)
         self._show_receipt(committed)
         if error is not None:
             raise error
@@ -186,6 +191,7 @@ class CellRun:
         message = received.message
         if isinstance(message, CellFinished):
             self._finished = (message, bytes(received.buffers[0]), owners)
+            self.story.returned(message.ran)
         else:
             self._on_worker(link, message, received.buffers)
         return True
@@ -241,12 +247,14 @@ class CellRun:
             return
         if client is not None:
             self._client, self._broker_away = client, False
+            self.story.broker_replaced()
             if self._lost_at is None or self._granted is None:
                 self._ask_for_lease()  # with the same id: what was granted is told again
 
     def _on_broker(self, message: Message) -> None:
         if isinstance(message, Queued) and message.request == self._request:
             self._status.queued(message.place, message.starts_in, message.reason)
+            self.story.queued(message.place, message.starts_in, message.reason)
         elif isinstance(message, Granted) and message.request == self._request:
             self._on_granted(message)
         elif isinstance(message, Refused) and message.request == self._request:
@@ -263,6 +271,7 @@ class CellRun:
         if self._granted is not None and self.began:
             return  # said again after a reconnection
         self._granted = granted
+        self.story.granted(granted.slice, granted.waited)
         self._status.starting(granted.slice)
         if self._withheld is not None:
             self._send(self._connection.ensure_link(), self._withheld)
@@ -336,6 +345,7 @@ class CellRun:
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
         if isinstance(message, CellStarted):
             self._started_at = time.monotonic()
+            self.story.started(message.binding, message.loading)
         elif isinstance(message, Output):
             self._tick()
             self._status.before_output()

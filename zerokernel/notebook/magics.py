@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LINE_HELP = """Shows and steers what `%%gpu` uses.
 
     %gpu            the slices, the queue, and this notebook's worker
+    %gpu why        what became of the latest GPU cell: why it waits, was slow, was ended
     %gpu cancel     withdraws the cell that waits or runs
     %gpu restart    ends this notebook's worker; the next GPU cell gets a fresh one
     %gpu help       this text, and the options of `%%gpu`
@@ -36,7 +37,7 @@ elsewhere: a console or notebook that opens a subshell of this kernel. The stop 
 `%config GpuMagics.status_line = False` hides the status line of all later cells.
 """
 
-SUBCOMMANDS = ("cancel", "restart", "help")
+SUBCOMMANDS = ("why", "cancel", "restart", "help")
 
 
 @magics_class
@@ -106,6 +107,7 @@ class GpuMagics(Magics):
     def _steer(self, command: str) -> None:
         actions: dict[str, Callable[[], None]] = {
             "": self._show_overview,
+            "why": lambda: print(self._session.why()),
             "cancel": lambda: print(self._session.cancel()),
             "restart": lambda: print(self._session.restart()),
             "help": lambda: print(f"{LINE_HELP}\n{help_text()}"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zerokernel.notebook.cell_run import CellRun
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
+    from zerokernel.notebook.story import Story
 
 
 class Session:
@@ -33,6 +34,7 @@ class Session:
         self._shell = shell
         self._connection = Connection(shell, settings)
         self._run: CellRun | None = None
+        self._story: Story | None = None  # of the latest cell
 
     def __repr__(self) -> str:
         return f"<Session {self._connection!r}, {'running' if self._run else 'idle'}>"
@@ -72,6 +74,7 @@ class Session:
         cell = describe(self._shell, body)
         for last_try in (False, True):
             self._run = CellRun(self._shell, self._connection, cell, options, status)
+            self._story = self._run.story
             try:
                 self._run.execute()
                 return
@@ -92,6 +95,12 @@ class Session:
             return "No cell of this notebook waits or runs."
         self._connection.client.send(CancelRequest(run.request))
         return "Cancelled: the cell's request is withdrawn."
+
+    def why(self) -> str:
+        """Says what became of the latest cell: why it waits, was slow, was ended or refused."""
+        if self._story is None:
+            return "No %%gpu cell ran in this notebook yet."
+        return self._story.tell()
 
     def restart(self) -> str:
         """Ends the worker; the next cell gets a fresh one."""

@@ -25,7 +25,7 @@ class UnsupportedSession:
         """Says that nothing runs."""
         return str(UnsupportedPlatform())
 
-    restart = cancel
+    restart = why = cancel
 
     def overview(self) -> dict[str, Any]:
         """Raises UnsupportedPlatform."""

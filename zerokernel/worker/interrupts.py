@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -45,12 +44,12 @@ class Interrupts:
     def interrupt(self) -> None:
         """Interrupts the cell, from any thread."""
         self.seen.clear()
-        os.kill(os.getpid(), signal.SIGINT)
+        _signal_main_thread(signal.SIGINT)
 
     def raise_deadline(self, text: str) -> None:
         """Raises GpuDeadline in the cell, from any thread, unless one is on its way out."""
         self._deadline_text = text
-        os.kill(os.getpid(), DEADLINE_SIGNAL)
+        _signal_main_thread(DEADLINE_SIGNAL)
 
     def announce_cell(self) -> None:
         """From here on the kernel may send an interrupt that is meant for the next cell."""
@@ -103,6 +102,13 @@ class Interrupts:
             self._pending = GpuDeadline(self._deadline_text)
         else:
             raise GpuDeadline(self._deadline_text)
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    """Sends it to that thread: one to the process may go to another, and not end a sleep."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)
 
 
 def _is_ending(error: BaseException | None) -> bool:
