@@ -145,6 +145,8 @@ class Outcome:
             cell's own.
         charged: Whether what the cell ran is charged.
         error: Class of the error that the user reads; "" where there is none.
+        cause: How the books name the end of the lease that was held; None where it goes on,
+            or was over.
     """
 
     actor: Party | None
@@ -152,6 +154,7 @@ class Outcome:
     charged: bool
     fate: Fate
     error: str = ""
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,14 @@ def outcome(party: Party, failure: Failure, phase: Phase) -> Outcome:
         return Outcome(Party.KERNEL, within, phase.ran, Fate.APPLIED)
     if failure is Failure.HANGS:
         return _kernel_hangs(phase)
-    actor, within = (Party.BROKER, 1.0) if party is Party.KERNEL else (Party.BROKER, "next start")
-    return Outcome(actor, within, phase.ran, Fate.GONE)
+    within, cause = (
+        (1.0, Cause.KERNEL_LOST) if party is Party.KERNEL else ("next start", Cause.RECOVERED)
+    )
+    return Outcome(Party.BROKER, within, phase.ran, Fate.GONE, cause=_if_held(cause, phase))
+
+
+def _if_held(cause: Cause, phase: Phase) -> Cause | None:
+    return None if phase.is_home or phase is Phase.QUEUED else cause
 
 
 def _without_worker(loss: _Loss, phase: Phase) -> Outcome:
@@ -220,15 +229,16 @@ def _without_worker(loss: _Loss, phase: Phase) -> Outcome:
     actor, within, cause = loss.slower.get(phase, (loss.actor, loss.within, loss.cause))
     rule = RULES[cause]
     if phase in _BEFORE and rule.again:
-        return Outcome(actor, within, False, Fate.AGAIN)
-    return Outcome(actor, within, rule.charged and phase.ran, Fate.LOST, rule.error)
+        return Outcome(actor, within, False, Fate.AGAIN, cause=_if_held(cause, phase))
+    return Outcome(actor, within, rule.charged and phase.ran, Fate.LOST, rule.error, cause)
 
 
 def _kernel_hangs(phase: Phase) -> Outcome:
     """A stopped kernel is not dead: its cell has its turn, and what it made waits a while."""
     if phase is Phase.STAGING:
-        return Outcome(Party.SUPERVISOR, "bind_seconds", False, Fate.AGAIN)
+        cause = Cause.START_FAILED
+        return Outcome(Party.SUPERVISOR, "bind_seconds", False, Fate.AGAIN, cause=cause)
     if phase.is_home:
         return Outcome(None, 0.0, phase.ran, Fate.APPLIED)
-    error = RULES[Cause.UNDELIVERED].error
-    return Outcome(Party.SUPERVISOR, "return_seconds", True, Fate.LOST, error)
+    cause = Cause.UNDELIVERED
+    return Outcome(Party.SUPERVISOR, "return_seconds", True, Fate.LOST, RULES[cause].error, cause)

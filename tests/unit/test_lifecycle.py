@@ -61,6 +61,8 @@ def test_each_outcome_is_consistent(party, failure, phase):
     assert not rule.charged or phase.ran or failure is Failure.HANGS
     assert not (rule.fate is Fate.AGAIN and (phase.ran or rule.charged))
     assert bool(rule.error) is (rule.fate is Fate.LOST)
+    assert rule.fate is not Fate.LOST or RULES[rule.cause].error == rule.error
+    assert rule.cause is None or rule.fate is not Fate.APPLIED
     assert (rule.fate is Fate.GONE) <= (party in (Party.KERNEL, Party.MACHINE))
     assert rule.actor is not party or party is Party.KERNEL
     if isinstance(rule.within, str):

@@ -303,6 +303,15 @@ class Scene:
         own = (entry for entry in self.books() if entry["lease"] not in self._known)
         return any(entry["ran"] or entry["charged"] for entry in own)
 
+    def lost_lease(self) -> dict[str, Any] | None:
+        """The entry of the lease that was held when the failure came, once it is settled."""
+
+        def entry() -> dict[str, Any] | None:
+            return next((e for e in self.books() if e["lease"] == self._lease), None)
+
+        wait_until(lambda: not (entry() or {}).get("open"), "the settling of the lease", 10)
+        return entry()
+
     def charges(self) -> list[int]:
         """What the watched cell's leases were charged, in ms, once they are settled."""
 
