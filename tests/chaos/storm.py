@@ -21,7 +21,8 @@ from tests.chaos.killer import EVERYBODY, GUESTS, Killer
 from tests.chaos.population import MARK, Kind, kinds, living
 from tests.chaos.seat import Answer, Plan, Seat, plan
 from tests.kernels import ROOT, unique, wait_until
-from tests.leftovers import end_broker, shared_memory
+from tests.leftovers import broker_of, end_broker, shared_memory
+from zerokernel.client.rest import fetch_status
 
 _NO_TORCH = """\
 import importlib.util as _util
@@ -76,11 +77,18 @@ class Report:
                 f"{self.seconds:.0f} s, longest stall of a cell {self.stall:.2f} s",
                 f"kills: {sum(self.kills.values())} {dict(self.kills)}",
                 f"cells: {len(self.answers)} {dict(fates)}, errors {dict(errors)}",
+                *(f"  for instance {one}" for one in self._samples()),
                 f"descriptors: {self.descriptors}",
                 f"faults: {len(self.faults)}{' (see ' + self.folder + ')' if self.faults else ''}",
                 *(f"  - {fault}" for fault in self.faults),
             ]
         )
+
+
+    def _samples(self) -> list[str]:
+        """One error of each name, shortened."""
+        firsts = {one.error.partition(":")[0]: one for one in reversed(self.answers) if one.error}
+        return [f"cell {one.cell}: {one.error[:300]!r}" for one in firsts.values()]
 
 
 class Storm:
@@ -152,7 +160,7 @@ class Storm:
             self._each(pool, self._calm_cell)
             self._kill(pool, weather.kills - few, EVERYBODY, until)
             self._each(pool, self._calm_cell)
-            before = self._descriptors()
+            before = self._settled_descriptors()
             self._kill(pool, few, GUESTS, until)
             self._each(pool, self._calm_cell)
             self._compare_descriptors(before)
@@ -216,13 +224,27 @@ class Storm:
     # --- descriptors --------------------------------------------------------------------
 
     def _descriptors(self) -> dict[str, int]:
-        """Open descriptors of broker and supervisors, once what ended is let go of."""
+        """Open descriptors of broker and supervisors."""
         found = kinds(living(self._mark), self._kernels())
         return {
             f"{kind} {one.process}": len(os.listdir(f"/proc/{one.process}/fd"))
             for kind in (Kind.BROKER, Kind.SUPERVISOR)
             for one in found[kind]
         }
+
+    def _settled_descriptors(self) -> dict[str, int]:
+        """The same, once those are over that were started while another was."""
+
+        def settled() -> bool:
+            address = broker_of(self._directory)
+            assert address is not None
+            known = {one["process"] for one in fetch_status(address)["engine"]["supervisors"]}
+            found = kinds(living(self._mark), self._kernels())
+            supervisors = {one.process for one in found[Kind.SUPERVISOR]}
+            return len(found[Kind.BROKER]) == 1 and supervisors <= known
+
+        wait_until(settled, "the end of spare brokers and supervisors", _CALM_SECONDS)
+        return self._descriptors()
 
     def _compare_descriptors(self, before: dict[str, int]) -> None:
         """Those of the same processes with as many notebooks must not be more."""
@@ -266,5 +288,7 @@ class Storm:
         violations = witness.read(self._folder, witness.VIOLATIONS)
         books = audit.read_books(self._directory / "ledger.sqlite")
         report, kills = self._report, self._killer.kills
+        record = "".join(f"{one}\n" for one in (*kills, *report.answers))
+        (self._folder / "record").write_text(record)
         report.stall = audit.longest_stall(lines)
         report.faults += audit.examine(report.answers, lines, violations, books, kills)

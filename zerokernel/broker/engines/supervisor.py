@@ -229,11 +229,15 @@ class Supervisor:
     def _greet(self, address: str, wait: float) -> tuple[Channel, list[WorkerKept]]:
         hello, secret = Hello("broker", process=os.getpid()), bytes.fromhex(self._secret)
         channel = connect(address, hello, secret, timeout=wait)
-        ready = channel.receive(wait).message
-        if not isinstance(ready, SupervisorReady):
-            raise MalformedMessage(f"it began with {type(ready).__name__}")
-        check_protocol(ready.protocol)
-        kept = [channel.receive(wait).message for _ in range(ready.kept)]
+        try:
+            ready = channel.receive(wait).message
+            if not isinstance(ready, SupervisorReady):
+                raise MalformedMessage(f"it began with {type(ready).__name__}")
+            check_protocol(ready.protocol)
+            kept = [channel.receive(wait).message for _ in range(ready.kept)]
+        except BaseException:
+            channel.close()
+            raise
         return channel, [one for one in kept if isinstance(one, WorkerKept)]
 
     def listen(self) -> None:
