@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --kills 500 --seed 7`: prints what happened; fails if anything is wrong."""
+"""`python -m tests.chaos --kills 500 --seed 7`: prints what happened; fails on any fault."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def _overlaps(seen: Sequence[Sight]) -> Iterator[str]:
         by_slice[one.slice].append(one)
     for each in by_slice.values():
         each.sort(key=lambda one: one.begin)
-        for before, after in zip(each, each[1:], strict=False):
+        for before, after in pairwise(each):
             if after.begin < before.last:
                 yield f"two cells at once on {after.slice}: {before} and {after}"
 
@@ -165,14 +166,13 @@ def _of_charges(
         entry, answer = books.get(one.lease), by_cell.get(one.cell)
         if entry is None or answer is None:
             continue
-        charged = entry.charged / 1000
-        if answer.fate == "ok" and answer.ran is not None:
-            if entry.cause == "finished" or not _was_shaken(one, answer, kills):
-                if abs(charged - answer.ran) > _ROUNDING:
-                    yield f"{entry} is charged other than its receipt's {answer.ran:.4f} s"
-                continue
-        if charged > one.last - one.begin + _BEAT + stall:
-            yield f"{entry} is charged more than the {one.last - one.begin:.3f} s that were seen"
+        charged, saw = entry.charged / 1000, one.last - one.begin
+        exact = entry.cause == "finished" or not _was_shaken(one, answer, kills)
+        if answer.fate == "ok" and answer.ran is not None and exact:
+            if abs(charged - answer.ran) > _ROUNDING:
+                yield f"{entry} is charged other than its receipt's {answer.ran:.4f} s"
+        elif charged > saw + _BEAT + stall:
+            yield f"{entry} is charged more than the {saw:.3f} s that were seen"
 
 
 def _was_shaken(one: Sight, answer: Answer, kills: Sequence[Kill]) -> bool:

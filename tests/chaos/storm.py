@@ -84,7 +84,6 @@ class Report:
             ]
         )
 
-
     def _samples(self) -> list[str]:
         """One error of each name, shortened."""
         firsts = {one.error.partition(":")[0]: one for one in reversed(self.answers) if one.error}
@@ -279,7 +278,9 @@ class Storm:
 
     def _files(self) -> list[str]:
         """Sockets, addresses and records; logs are meant to stay."""
-        names = (path.name for path in self._directory.iterdir() if path.is_file() or path.is_socket())
+        names = (
+            path.name for path in self._directory.iterdir() if path.is_file() or path.is_socket()
+        )
         suffixes = (".sock", ".address", ".process", ".new", ".json")
         return sorted(name for name in names if name.endswith(suffixes))
 
