@@ -4,6 +4,8 @@
 #   make test      linters, type checker, import contracts, tests (what .ci/run runs)
 #   make test-all  the same, with the tests marked slow
 #   make lab       JupyterLab on notebooks/; LAB=--no-browser and the like are passed on
+#   make chaos     500 random kills of anything under ten notebooks, some 10 minutes; it prints
+#                  its seed. CHAOS="--seed 7 --kills 50" and the like are passed on
 #   make bench     the benchmark tables
 #   make clean     remove .venv, build/ and caches
 #
@@ -24,7 +26,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --durations 10
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint check tests tests-all lab bench clean
+.PHONY: help demo test test-all lint check tests tests-all chaos lab bench clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -61,6 +63,9 @@ tests:
 
 tests-all:
 	$(PYTEST) tests
+
+chaos: $(VENV)/.installed-test
+	$(BIN)/python -m tests.chaos --kills 500 --pause 0.8 $(CHAOS)
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/cell_latency.py

@@ -104,9 +104,7 @@ def _start_long_cell(one: TimedKernel) -> None:
             return
 
 
-def _until(
-    settings: Settings, condition: Callable[[BrokerAddress, dict[str, Any]], bool]
-) -> None:
+def _until(settings: Settings, condition: Callable[[BrokerAddress, dict[str, Any]], bool]) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
         with contextlib.suppress(ZeroKernelError, IndexError):

@@ -131,7 +131,7 @@ class FakeEngine:
                 worker.limit = order.limit
         elif isinstance(order, Park):
             worker.lease, worker.started_at, worker.parked = "", None, True
-        else:
+        elif order.lease in ("", worker.lease):
             worker.stopping = worker.stopping or order.cause
             if self._stops_at_once:
                 self.die(order.session)

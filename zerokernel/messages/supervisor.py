@@ -72,11 +72,14 @@ class StopWorker(Message):
         cause: Told to the kernel: "evicted", "restart", "cancelled", "kernel lost"…
         process: Which worker is meant: the session may have its next one by now; 0 means
             whichever it has.
+        lease: Takes back this lease's Bind, and ends the worker only if it has it; ""
+            means whichever the worker has.
     """
 
     session: str
     cause: str
     process: int = 0
+    lease: str = ""
 
 
 @dataclass(frozen=True)

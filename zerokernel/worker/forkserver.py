@@ -48,14 +48,19 @@ def main(arguments: list[str] | None = None) -> int:
     processes.adopt_orphans()
     child = Child(kernel, own_threads)
     _share_pages()
-    Supervisor(
+    supervisor = Supervisor(
         listener,
         child.run,
         containment,
         settings.broker_grace_seconds,
         settings.return_seconds,
         _import_the_rest,
-    ).run()
+    )
+    try:
+        supervisor.run()
+    finally:
+        # The broker that started this may have died before it could write that down.
+        options.address_file.unlink(missing_ok=True)
     return 0
 
 

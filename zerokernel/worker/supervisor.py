@@ -275,14 +275,11 @@ class Supervisor:
             worker = self._workers.get(message.session)
             if isinstance(message, Bind):
                 self._bind(worker, message)
-            elif worker is None:
-                self._unclaimed.pop(message.session, None)
-            elif message.process not in (0, worker.process):
-                pass  # meant for the worker before, which is gone
             elif isinstance(message, Park):
-                self._park(worker)
+                if worker is not None and message.process in (0, worker.process):
+                    self._park(worker)
             else:
-                self._stop(worker, message.cause)
+                self._on_stop(worker, message)
 
     def _bind(self, worker: Worker | None, bind: Bind) -> None:
         now = self._clock()
@@ -309,6 +306,16 @@ class Supervisor:
         worker.lease, worker.started, worker.ends_at = "", None, None
         if not worker.tree.frozen:
             worker.freeze_at = self._clock() + FREEZE_SECONDS
+
+    def _on_stop(self, worker: Worker | None, order: StopWorker) -> None:
+        """Ends what is meant, which may be the worker before, or a Bind that nobody came for."""
+        session, lease = order.session, order.lease
+        if session in self._unclaimed and lease in ("", self._unclaimed[session][0].lease):
+            del self._unclaimed[session]
+        if worker is None or order.process not in (0, worker.process):
+            return
+        if lease in ("", worker.lease):
+            self._stop(worker, order.cause)
 
     def _stop(self, worker: Worker, cause: str) -> None:
         worker.cause = worker.cause or cause

@@ -302,6 +302,8 @@ class TaskRunner:
 def bind_slice(bind: Bind) -> None:
     """Shows this process its slice and nothing else, and initialises the device."""
     os.environ.update(bind.environment)
+    # Names that a cell can log. As all that begins so, they do not travel to the notebook.
+    os.environ.update(ZEROKERNEL_SLICE=bind.slice_id, ZEROKERNEL_LEASE=bind.lease)
     if not bind.simulated and "torch" in sys.modules:
         sys.modules["torch"].cuda.init()
 

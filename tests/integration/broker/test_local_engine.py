@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -236,6 +237,36 @@ def test_a_supervisor_that_stops_reading_is_given_up(tmp_path: Path) -> None:
         assert "does not read" in bench.observer.ended()[0].detail
 
     bench.run(life())
+
+
+def test_a_grant_in_answer_to_a_loss_is_not_lost_with_it(tmp_path: Path) -> None:
+    """A slice that a dead supervisor freed is granted at once, for a worker of the next one."""
+    bench = Bench(tmp_path, "ready", worker_start_seconds=20)
+    reported = bench.observer.reported
+
+    def grant_anew(report: Report) -> None:
+        reported(report)
+        if isinstance(report, WorkerEnded) and report.lease == "l1":
+            bench.engine.send(bind("s2", "l2"))
+
+    async def life() -> None:
+        await bench.open("s1")
+        await bench.open("s2")
+        bench.engine.send(bind("s1", "l1"))
+        bench.observer.reported = grant_anew  # type: ignore[method-assign]  # answers as a broker
+        os.kill(bench.processes()[0], signal.SIGKILL)
+        await bench.observer.until(lambda: len(bench.observer.doors) == 2)
+        assert {one.lease for one in bench.observer.ended()} == {"l1"}
+
+    bench.run(life())
+
+
+def test_files_of_an_unrecorded_supervisor_are_taken_away(tmp_path: Path) -> None:
+    """Its broker died between its start and its record; nobody was told where it is."""
+    for suffix in (".address", ".sock", ".log"):
+        (tmp_path / f"supervisor-1-1{suffix}").touch()
+    assert not find_records(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_supervisors_that_still_run_are_found(tmp_path: Path) -> None:

@@ -275,6 +275,28 @@ def test_a_late_order_does_not_hit_the_next_worker(party: Party) -> None:
     assert ask(kernel, "bound?") == "slice of l1"
 
 
+def test_a_bind_that_is_taken_back_leaves_the_next_worker_alone(party: Party) -> None:
+    """Its notebook gave up and asks anew: its next worker may be there before the order is."""
+    kernel, _ = party.forked("a")
+    party.broker.send(StopWorker("a", "replaced", lease="l1"))
+    party.bind("a", "l2")
+    assert ask(kernel, "bound?") == "slice of l2"
+
+
+def test_a_bind_for_a_dying_worker_is_the_next_ones(party: Party) -> None:
+    """Sent right after the order that ends the worker, it waits for the notebook's next."""
+    party.forked("a")
+    party.bind("a", "l1")
+    party.broker.send(StopWorker("a", "replaced", lease="l1"))
+    party.bind("a", "l2")
+    ended = party.hear()
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.lease, ended.cause) == ("l1", "replaced")
+    kernel = party.kernel("a")
+    assert isinstance(party.hear(), WorkerForked)
+    assert ask(kernel, "bound?") == "slice of l2"
+
+
 def test_killed_from_outside(party: Party) -> None:
     """A SIGKILL from somebody else is reported with its lease, and orphans die too."""
     kernel, process = party.forked("a")

@@ -304,8 +304,9 @@ def test_a_released_lease_without_a_worker_ends_at_once() -> None:
     scene.opens("a", "b")
     scene.asks("a", "r1")
     scene.asks("b", "r2")
-    actions = scene.says("a", ReleaseLease(scene.lease("a")))
-    assert ordered(actions)[0] == StopWorker("a", "cancelled")
+    lease = scene.lease("a")
+    actions = scene.says("a", ReleaseLease(lease))
+    assert ordered(actions)[0] == StopWorker("a", "replaced", lease=lease)
     assert [m.request for m in told(actions, Granted)] == ["r2"]
 
 

@@ -72,7 +72,16 @@ def find_records(directory: Path) -> list[tuple[Path, SupervisorRecord]]:
             if record is not None:
                 clear_groups(record.groups)
             forget(file)
+    _forget_unrecorded(directory)
     return running
+
+
+def _forget_unrecorded(directory: Path) -> None:
+    """Forgets supervisors whose broker died before it wrote them down: nobody knows them."""
+    for suffix in (".address", ".sock"):
+        for file in directory.glob(f"supervisor-*{suffix}"):
+            if not file.with_suffix(".process").exists():
+                forget(file)
 
 
 def forget(file: Path) -> None:

@@ -205,6 +205,8 @@ class LocalEngine:
         except WorkerStartFailed as error:
             house.waiting.clear()
             self._report_all_ended(house, Cause.START_FAILED, str(error))
+            if house.waiting:  # granted since; this start is over only when it has returned
+                asyncio.get_running_loop().call_soon(self._restart, house)
             raise
         house.ready_at = house.heard_at = time.monotonic()
         waiting, house.waiting = house.waiting, []
@@ -318,14 +320,18 @@ class LocalEngine:
             await house.supervisor.close()
 
     def _report_all_ended(self, house: _House, cause: str, detail: str) -> None:
-        for session, resident in list(house.residents.items()):
+        now, ended = time.monotonic(), []
+        for session, resident in house.residents.items():
             if not (resident.forked or resident.lease):
                 continue
             lease, started = resident.lease, resident.started_at
-            ran = time.monotonic() - started if lease and started is not None else 0.0
+            ran = now - started if lease and started is not None else 0.0
             resident.forked, resident.lease, resident.started_at = False, "", None
+            ended.append(WorkerEnded(session, lease, cause, detail, ran))
+        # Only now: what is reported may be answered by a grant, which waits for the next one.
+        for report in ended:
             if self._observer is not None:
-                self._observer.reported(WorkerEnded(session, lease, cause, detail, ran))
+                self._observer.reported(report)
 
 
 async def _given(door: Door) -> Door:

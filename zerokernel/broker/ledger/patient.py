@@ -26,6 +26,7 @@ class PatientLedger:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._unwritten: deque[Callable[[], None]] = deque()
+        self._failing = False  # and it was said so
 
     def __repr__(self) -> str:
         return f"<PatientLedger {self.unwritten} unwritten, {self._ledger!r}>"
@@ -91,7 +92,8 @@ class PatientLedger:
         while self._unwritten:
             self._unwritten[0]()
             self._unwritten.popleft()
-            if not self._unwritten:
+            if self._failing and not self._unwritten:
+                self._failing = False
                 log.info("the ledger can be written again, and is complete")
 
     def close(self) -> None:
@@ -107,5 +109,6 @@ class PatientLedger:
         try:
             self.catch_up()
         except LedgerUnavailable as error:
-            if self.unwritten == 1:
+            if not self._failing:
+                self._failing = True
                 log.warning("%s Until then its changes are kept in memory.", error)

@@ -464,7 +464,12 @@ class SchedulerState:
             self._take_back(lease)
             return
         self._end(lease, reason, lease.ran(now), now)
-        self.stop(session, reason, now)
+        if session.worker is not None or session.closed:
+            self.stop(session, reason, now)
+        else:
+            # Whoever comes for its Bind now comes for the session's next request, and is
+            # forked anew; a worker that is there by then without it is left alone.
+            self.out.order(session.id, StopWorker(session.id, Cause.REPLACED, lease=lease.id))
 
     def _take_back(self, lease: Lease) -> Request:
         """Undoes the assignment of a slice that was not granted yet."""
