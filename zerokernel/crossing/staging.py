@@ -56,6 +56,12 @@ class Write:
     undo: tuple[str, Any]
 
 
+_FORGOTTEN = (
+    "The worker's end was taken note of before its results were written, so that they cannot be "
+    "matched with the notebook's objects, which are as they were before the cell. Run it again."
+)
+
+
 class Staged:
     """The changes of one cell, built but not written."""
 
@@ -69,6 +75,7 @@ class Staged:
         byte_count: int,
     ) -> None:
         self._replica = replica
+        self._ledger = replica.ledger
         self._tokens, self._objects, self._owners = tokens, objects, owners
         self._byte_count = byte_count
         self._names: dict[str, Any] = {}
@@ -93,12 +100,15 @@ class Staged:
         """Writes everything into the notebook's own objects, or nothing.
 
         Raises:
-            CommitFailed: A write failed; what had been written was undone.
+            CommitFailed: A write failed, and what had been written was undone; or the worker
+                was forgotten meanwhile, and with it which object is which.
             KeyboardInterrupt: It came meanwhile; everything was written. After this or a failure
                 do not tell the worker that its shipment was delivered: the next `ship` then
                 brings it to the notebook's state.
         """
         replica = self._replica
+        if replica.ledger is not self._ledger:
+            raise CommitFailed(_FORGOTTEN)
         if self._changes:
             replica.look()
         writes, replaced = self._writes(replica.stale)

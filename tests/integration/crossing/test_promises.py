@@ -329,3 +329,14 @@ def test_chain_that_is_too_long_for_pickle_is_named(pair):
     for message in (pair.shipment.absent["head"], done.worker_only["mine"]):
         assert "recursion" in message
         assert len(message) < 300
+
+
+def test_a_commit_after_the_worker_was_forgotten_is_refused(pair):
+    """Rather than to leave out, silently, what cannot be matched with the notebook's objects."""
+    pair.plain("x = [1]")
+    pair.cell("x.append(2); y = 1", commit=False)
+    staged = pair.staged
+    pair.kernel.forget_worker()
+    with pytest.raises(CommitFailed, match="cannot be matched"):
+        staged.commit()
+    assert (pair.namespace["x"], "y" in pair.namespace) == ([1], False)
