@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.errors import (
+    AuthenticationFailed,
     BrokerLost,
     BrokerUnavailable,
     ChannelClosed,
@@ -199,7 +200,8 @@ class Connection:
             opened = self.open()
             try:
                 self.link = WorkerLink.open(opened, self._settings)
-            except (OSError, ChannelClosed):
+            # One that is killed while it checks the secret looks as if it had refused it.
+            except (OSError, ChannelClosed, AuthenticationFailed):
                 self.link = self._open_elsewhere(opened)
         return self.link
 
@@ -213,7 +215,7 @@ class Connection:
                 if opened is None or opened == tried:
                     opened = self._connect()  # opening a session makes its supervisor ready
             return WorkerLink.open(opened, self._settings)
-        except (OSError, ChannelClosed) as error:
+        except (OSError, ChannelClosed, AuthenticationFailed) as error:
             raise WorkerStartFailed(f"The worker could not be started: {error}.") from error
 
     def is_our_worker(self, gone: WorkerGone) -> bool:
