@@ -271,10 +271,13 @@ class Storm:
             ("files", self._files),
             ("shared memory", lambda: sorted(shared_memory() - self._shared_memory)),
         ):
-            try:
-                wait_until(lambda find=find: not find(), what, _CALM_SECONDS)
-            except AssertionError:
-                self._fault(f"{what} are left: {find()}")
+            self._wait_for_end(what, find)
+
+    def _wait_for_end(self, what: str, find: Callable[[], list[str]]) -> None:
+        try:
+            wait_until(lambda: not find(), f"the end of {what}", _CALM_SECONDS)
+        except AssertionError:
+            self._fault(f"{what} are left: {find()}")
 
     def _files(self) -> list[str]:
         """Sockets, addresses and records; logs are meant to stay."""

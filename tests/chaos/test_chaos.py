@@ -13,7 +13,7 @@ from tests.chaos.audit import Entry, examine
 from tests.chaos.killer import Kill
 from tests.chaos.population import Kind
 from tests.chaos.seat import Answer
-from tests.kernels import ROOT
+from tests.kernels import ROOT, Kernel
 
 SEED = 20261122
 SHORT = ("--kills", "25", "--cells", "24", "--kernels", "10", "--slices", "2", "--pause", "1")
@@ -30,6 +30,18 @@ def test_nothing_is_lost_and_nothing_is_left() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}"
     assert "faults: 0" in done.stdout
+
+
+def test_a_cell_knows_its_slice_and_its_lease() -> None:
+    """Their ids are in the worker's environment, the lease's anew in each cell, and stay there."""
+    code = "%%gpu\nimport os\nprint(os.environ['ZEROKERNEL_SLICE'], os.environ['ZEROKERNEL_LEASE'])"
+    with Kernel({"ZEROKERNEL_DEVICES": "simulated"}) as kernel:
+        kernel.load_extension()
+        (place, first), (_, second) = (kernel.run(code).text("stdout").split() for _ in range(2))
+        assert place.startswith("simulated-")
+        assert first != second
+        left = kernel.run("print([n for n in os.environ if n.endswith(('_SLICE', '_LEASE'))])")
+        assert left.text("stdout") == "[]\n"
 
 
 def seen(event: str, at: float, **changed: Any) -> dict[str, Any]:

@@ -230,7 +230,9 @@ class Report:
             return {**node, "attributes": self._attributes(value, path)}
         if isinstance(value, (io.BytesIO, io.StringIO)) and not value.closed:
             content = [self.ref(value.getvalue(), f"{path}.getvalue()"), value.tell()]
-            return {**node, "stream": content, "attributes": self._attributes(value, path)}
+            # IPython leaves its own `write` on the stream of a plain %%capture.
+            own = [pair for pair in self._attributes(value, path) if pair[0] != "write"]
+            return {**node, "stream": content, "attributes": own}
         reduced = reduce(value)
         if reduced is not None:
             return {

@@ -111,6 +111,7 @@ class WorkerKept(Message):
         slice_id: Where it has memory, "" before its first Bind.
         limit: Seconds that its task may run.
         ran: Seconds that its task has run, -1 where it has not begun.
+        held: Seconds since its Bind, 0 where it has no lease.
     """
 
     session: str
@@ -120,6 +121,7 @@ class WorkerKept(Message):
     slice_id: str
     limit: float
     ran: float
+    held: float = 0.0
 
 
 @dataclass(frozen=True)

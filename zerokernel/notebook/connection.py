@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.errors import (
+    AuthenticationFailed,
     BrokerLost,
     BrokerUnavailable,
     ChannelClosed,
@@ -203,7 +204,8 @@ class Connection:
             opened = self.open()
             try:
                 self.link = WorkerLink.open(opened, self._settings)
-            except (OSError, ChannelClosed):
+            # One that is killed while it checks the secret looks as if it had refused it.
+            except (OSError, ChannelClosed, AuthenticationFailed):
                 self.link = self._open_elsewhere(opened)
         return self.link
 
@@ -215,7 +217,7 @@ class Connection:
             try:
                 tried = self._open_after(tried)
                 return WorkerLink.open(tried, self._settings)
-            except (OSError, ChannelClosed) as error:
+            except (OSError, ChannelClosed, AuthenticationFailed) as error:
                 failure = error
                 time.sleep(pause)  # the broker may hear of that end later than we
         raise WorkerStartFailed(f"The worker could not be started: {failure}.") from failure

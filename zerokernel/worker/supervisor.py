@@ -76,6 +76,7 @@ class Worker:
     request: str = ""
     slice_id: str = ""  # where it has memory
     limit: float = 0.0
+    bound: float = 0.0
     started: float | None = None
     ended: float | None = None  # seconds that its task ran, once its last line is over
     ends_at: float | None = None  # None while no lease holds the worker
@@ -252,6 +253,8 @@ class Supervisor:
         self._selector.unregister(self._broker)
         self._broker.close()
         self._broker = None
+        # The next one is not told of them, and may have granted their slices to others.
+        self._unclaimed.clear()
         self._alone_since = self._clock()
 
     def _tell(self, message: Message) -> None:
@@ -288,6 +291,7 @@ class Supervisor:
             return
         worker.lease, worker.request, worker.slice_id = bind.lease, bind.request, bind.slice_id
         worker.limit, worker.started, worker.ended, worker.stuck = bind.limit, None, None, ""
+        worker.bound = now
         worker.ends_at, worker.ends_as = now + bind.hold, Cause.START_FAILED
         worker.freeze_at = None
         worker.tree.thaw()
@@ -473,6 +477,7 @@ def _kept(worker: Worker, now: float) -> WorkerKept:
         slice_id=worker.slice_id,
         limit=worker.limit,
         ran=-1.0 if worker.started is None else worker.ran(now),
+        held=now - worker.bound if worker.lease else 0.0,
     )
 
 

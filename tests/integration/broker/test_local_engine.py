@@ -261,12 +261,24 @@ def test_a_grant_in_answer_to_a_loss_is_not_lost_with_it(tmp_path: Path) -> None
     bench.run(life())
 
 
-def test_files_of_an_unrecorded_supervisor_are_taken_away(tmp_path: Path) -> None:
-    """Its broker died between its start and its record; nobody was told where it is."""
-    for suffix in (".address", ".sock", ".log"):
-        (tmp_path / f"supervisor-1-1{suffix}").touch()
-    assert not find_records(tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_a_supervisor_that_was_only_starting_is_ended_by_the_next_broker(tmp_path: Path) -> None:
+    """It is written down before it listens; nobody was told where it is, so it is of no use."""
+    bench = Bench(tmp_path, "never listen", worker_start_seconds=20)
+
+    async def life() -> None:
+        opening = asyncio.create_task(bench.open())
+        async with asyncio.timeout(20):
+            while not bench.starts.exists():
+                await asyncio.sleep(0.01)
+        ((_, record),) = find_records(bench.settings.runtime_directory)
+        assert (record.process, record.address) == (bench.processes()[0], "")
+        await LocalEngine(bench.settings, module=MODULE).adopt()
+        assert record.find_process() is None
+        assert not find_records(bench.settings.runtime_directory)
+        with pytest.raises(WorkerStartFailed):
+            await opening
+
+    bench.run(life())
 
 
 def test_only_supervisors_that_still_run_are_found(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from zerokernel.containment import (
 )
 
 PATIENCE = 20.0
+DYING_SECONDS = 2.0
 BOMB_LIMIT = 200
 _NEW_USER = 0x10000000
 
@@ -212,11 +213,14 @@ class Holder:
         return False
 
     def _children(self) -> int:
-        """Living children of this process; the dead are reaped."""
+        """Living children of this process; the dead, and those just about to be, are reaped."""
+        until = time.monotonic() + DYING_SECONDS
         while True:
             try:
                 if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    return len(processes.children(os.getpid()))
+                    if time.monotonic() > until:
+                        return len(processes.children(os.getpid()))
+                    time.sleep(0.001)  # killed, it lets go of its descriptors before it is dead
             except ChildProcessError:
                 return 0
 

@@ -283,6 +283,19 @@ def test_a_bind_that_is_taken_back_leaves_the_next_worker_alone(party: Party) ->
     assert ask(kernel, "bound?") == "slice of l2"
 
 
+def test_a_bind_that_nobody_came_for_ends_with_its_broker(party: Party) -> None:
+    """The next broker does not know of it, and may give the slice to somebody else."""
+    party.bind("a", "l1")
+    party.broker.close()
+    party.broker = party.call(Hello("broker"))
+    party.channels.append(party.broker)
+    assert isinstance(party.hear(), SupervisorReady)
+    kernel = party.kernel("a")
+    assert isinstance(party.hear(), WorkerForked)
+    party.bind("a", "l2")
+    assert ask(kernel, "bound?") == "slice of l2"
+
+
 def test_a_bind_for_a_dying_worker_is_the_next_ones(party: Party) -> None:
     """Sent right after the order that ends the worker, it waits for the notebook's next."""
     party.forked("a")
@@ -453,6 +466,21 @@ def test_new_broker_takes_over(party: Party) -> None:
     kept = party.hear()
     assert isinstance(kept, WorkerKept)
     assert (kept.session, kept.process, kept.lease, kept.ran) == ("a", process, "", -1.0)
+
+
+def test_a_bound_worker_is_kept_with_its_times(party: Party) -> None:
+    """How long it was held is counted from its Bind, how long it ran from its start."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    party.broker.close()
+    party.broker = party.call(Hello("broker"))
+    party.channels.append(party.broker)
+    assert isinstance(party.hear(), SupervisorReady)
+    kept = party.hear()
+    assert isinstance(kept, WorkerKept)
+    assert kept.lease == "l1"
+    assert 0 <= kept.ran < kept.held
 
 
 @pytest.mark.parametrize("party", [0.2], ids=["impatient"], indirect=True)

@@ -21,6 +21,7 @@ from zerokernel.broker.scheduling import (
     SliceSetAside,
     Tell,
     Tick,
+    WorkerAdopted,
     snapshot,
 )
 from zerokernel.messages import (
@@ -40,6 +41,7 @@ from zerokernel.messages import (
     WorkerEnded,
     WorkerForked,
     WorkerGone,
+    WorkerKept,
 )
 from zerokernel.testing import simulated_slices
 
@@ -535,3 +537,14 @@ def test_the_snapshot_is_plain_data() -> None:
     workers = [one["worker"] and one["worker"]["state"] for one in seen["sessions"]]
     assert workers == ["parked", None, None]
     assert "1 of 2 slices leased" in repr(scene.state)
+
+
+def test_a_lease_that_was_taken_over_is_charged_whole() -> None:
+    """It was held a moment longer than its cell ran, by clocks of two processes."""
+    scene = Scene()
+    place = next(iter(scene.state.slices))
+    kept = WorkerKept("a", 7, "r1.1", "r1", place, 60.0, ran=2.0, held=2.5)
+    scene.now = 10.0
+    scene.does(WorkerAdopted(kept, "ada"))
+    actions = scene.does(TaskEnded("a", "r1.1", 2.02))
+    assert Settle("ada", "r1.1", 2020, 2500, "finished") in actions

@@ -27,7 +27,7 @@ class SupervisorRecord:
         process: Its process id.
         created: When that process began, seconds since the epoch: ids are used again.
         python: The interpreter that it runs.
-        address: Where it listens.
+        address: Where it listens, "" as long as it is only starting.
         secret: What a caller proves to know (hex).
         groups: How the control groups of its workers begin, which can outlive it; "" if it
             makes none.
@@ -72,16 +72,7 @@ def find_records(directory: Path) -> list[tuple[Path, SupervisorRecord]]:
             if record is not None:
                 clear_groups(record.groups)
             forget(file)
-    _forget_unrecorded(directory)
     return running
-
-
-def _forget_unrecorded(directory: Path) -> None:
-    """Forgets supervisors whose broker died before it wrote them down: nobody knows them."""
-    for suffix in (".address", ".sock"):
-        for file in directory.glob(f"supervisor-*{suffix}"):
-            if not file.with_suffix(".process").exists():
-                forget(file)
 
 
 def forget(file: Path) -> None:

@@ -126,6 +126,8 @@ class Supervisor:
         self._process, self._groups = record.find_process(), record.groups
         _running.add(record.process)
         try:
+            if not record.address:
+                raise WorkerStartFailed("its broker ended while it started")
             async with asyncio.timeout(wait):
                 kept = await self._connect(record.address, wait)
         except (TimeoutError, OSError, ZeroKernelError) as error:
@@ -179,6 +181,7 @@ class Supervisor:
             )
         _running.add(self._process.pid)
         self._groups = group_prefix(self._process.pid)
+        self._record("")  # already now: it makes control groups before it listens
 
     def _record(self, address: str) -> None:
         """Writes down how the broker after this one finds the process."""

@@ -41,10 +41,12 @@ def _take_lease(
 ) -> None:
     kept = event.kept
     begun = now - max(0.0, kept.ran)
+    # What is charged is bounded by the time held, which began a moment before the first line.
+    granted = now - max(0.0, kept.ran, kept.held)
     # The lease keeps its id, which ends with the number that its request once had.
     arrival = int(kept.lease.rpartition(".")[2])
-    request = Request(kept.request, session, record.slice.size, kept.limit, arrival, begun)
-    lease = Lease(request, record, granted_at=begun, limit=kept.limit)
+    request = Request(kept.request, session, record.slice.size, kept.limit, arrival, granted)
+    lease = Lease(request, record, granted_at=granted, limit=kept.limit)
     lease.started_at = begun if kept.ran >= 0 else None
     record.lease = session.lease = lease
     state.out.reserve(lease)
