@@ -205,7 +205,7 @@ class Report:
     def _rank(self, value: Any) -> tuple[float, str]:
         return self.numbers.get(id(value), float("inf")), shallow(value)
 
-    def _attributes(self, value: Any, path: str) -> Any:
+    def _attributes(self, value: Any, path: str, without: str = "") -> Any:
         items = list((getattr(value, "__dict__", None) or {}).items())
         for base in type(value).__mro__:
             slots = base.__dict__.get("__slots__", ())
@@ -217,7 +217,8 @@ class Report:
                         items.append((slot, descriptor.__get__(value)))
                     except AttributeError:
                         continue
-        return [[str(key), self.ref(item, f"{path}.{key}")] for key, item in items]
+        told = [(str(key), item) for key, item in items if key != (without or None)]
+        return [[key, self.ref(item, f"{path}.{key}")] for key, item in told]
 
     def _instance(self, value: Any, path: str) -> Any:
         kind = type(value)
@@ -231,7 +232,7 @@ class Report:
         if isinstance(value, (io.BytesIO, io.StringIO)) and not value.closed:
             content = [self.ref(value.getvalue(), f"{path}.getvalue()"), value.tell()]
             # IPython leaves its own `write` on the stream of a plain %%capture.
-            own = [pair for pair in self._attributes(value, path) if pair[0] != "write"]
+            own = self._attributes(value, path, without="write")
             return {**node, "stream": content, "attributes": own}
         reduced = reduce(value)
         if reduced is not None:
