@@ -41,6 +41,7 @@ from zerokernel.messages import (
     WorkerGone,
 )
 from zerokernel.notebook import failure
+from zerokernel.notebook.broker_line import BrokerLine
 from zerokernel.notebook.cell import Cell, sources
 from zerokernel.notebook.connection import Connection
 from zerokernel.notebook.interrupts import InterruptCount
@@ -53,7 +54,6 @@ from zerokernel.notebook.story import Story
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zerokernel.client import BrokerClient
     from zerokernel.notebook.worker_link import WorkerLink
 
 TICK_SECONDS = 0.5
@@ -85,7 +85,7 @@ class CellRun:
     ) -> None:
         self._shell = shell
         self._connection = connection
-        self._client: BrokerClient = connection.client
+        self._broker = BrokerLine(connection)
         self._cell = cell
         self._options = options
         self._status = status
@@ -99,7 +99,6 @@ class CellRun:
         self._sent_bytes = 0
         self._granted: Granted | None = None
         self._started_at: float | None = None
-        self._broker_away = False
         self._interrupted = 0
         self._unseen_since: float | None = None  # an interrupt that Python did not see yet
         self._lost_at: float | None = None
@@ -157,12 +156,10 @@ class CellRun:
             return [link.fileno()]
         seconds = TICK_SECONDS if (due := self._status.due) is None else min(TICK_SECONDS, due)
         poll = select.poll()
-        if self._broker_away:
+        if not self._broker.register(poll):
+            return []
+        if self._broker.away:
             seconds = RECONNECT_TICK_SECONDS
-        elif self._client.fileno() < 0:
-            return []  # closed since another took its place; what it had heard is still to be read
-        else:
-            poll.register(self._client, select.POLLIN)
         for source in (link, self._interrupts):
             if source is not None:
                 poll.register(source, select.POLLIN)
@@ -171,8 +168,10 @@ class CellRun:
     def _serve(self, ready: list[int]) -> None:
         if self._interrupts.fileno() in ready:
             self._on_interrupt(self._interrupts.take())
-        for message in self._broker_events():
+        for message in self._broker.events():
             self._on_broker(message)
+        if self._broker.away:
+            self._find_next_broker()
         link = self._connection.link if self._finished is None else None
         if link is not None and (link.pending or link.fileno() in ready):
             self._receive(link)
@@ -213,25 +212,7 @@ class CellRun:
 
     def _ask_for_lease(self) -> None:
         options = self._options
-        self._tell(RequestLease(self._request, options.size, options.duration, options.firm))
-
-    def _tell(self, message: Message) -> None:
-        """Tells the broker. While it is away nothing is told: the next one is asked anew."""
-        if self._broker_away:
-            return
-        try:
-            self._client.send(message)
-        except BrokerLost:
-            self._broker_away = True
-
-    def _broker_events(self) -> list[Message]:
-        if not self._broker_away:
-            try:
-                return self._client.events()
-            except BrokerLost:
-                self._broker_away = True
-        self._find_next_broker()
-        return []
+        self._broker.tell(RequestLease(self._request, options.size, options.duration, options.firm))
 
     def _find_next_broker(self) -> None:
         """Goes on under the next broker; a cell that runs does not even need one.
@@ -240,13 +221,12 @@ class CellRun:
             BrokerLost: There is none, and the cell had not begun.
         """
         try:
-            client = self._connection.client_after(self._client)
+            found = self._broker.find_next()
         except BrokerLost:
             if self._started_at is None:
                 raise
             return
-        if client is not None:
-            self._client, self._broker_away = client, False
+        if found:
             self.story.broker_replaced()
             if self._lost_at is None or self._granted is None:
                 self._ask_for_lease()  # with the same id: what was granted is told again
@@ -389,7 +369,7 @@ class CellRun:
         if self._lost_at is None:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
-            cause = self._lease_end or (Cause.BROKER_LOST if self._broker_away else Cause.EXITED)
+            cause = self._lease_end or (Cause.BROKER_LOST if self._broker.away else Cause.EXITED)
             error = failure.of_worker(self._gone or WorkerGone(self._connection.id, cause))
             if self._granted is not None or self._replaced or not error.again:
                 raise error
@@ -416,17 +396,17 @@ class CellRun:
         link.send(Interrupt())
 
     def _end_worker(self, why: str) -> None:
-        self._tell(EndWorker(self._connection.id, Cause.INTERRUPTED))
+        self._broker.tell(EndWorker(self._connection.id, Cause.INTERRUPTED))
         raise KeyboardInterrupt(why)
 
     def _give_up(self) -> None:
         """Withdraws the request, or releases the lease and lets go of the worker."""
         if self._granted is None:
-            self._tell(CancelRequest(self._request))
+            self._broker.tell(CancelRequest(self._request))
         elif self._finished is None:
-            self._tell(ReleaseLease(self._granted.lease))
+            self._broker.tell(ReleaseLease(self._granted.lease))
             self._connection.drop_worker()
-        if self._broker_away:
+        if self._broker.away:
             self._connection.drop_worker()
 
     # --- the way home -------------------------------------------------------------------
