@@ -232,8 +232,11 @@ class Supervisor:
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._on_broker(channel))
         now, unheard = self._clock(), self._unheard
         self._unheard = []
-        kept = [_kept(worker, now) for worker in self._workers.values() if not worker.cause]
-        for message in (SupervisorReady(os.getpid(), len(kept)), *kept, *unheard):
+        alive = [worker for worker in self._workers.values() if not worker.cause]
+        kept = [_kept(worker, now) for worker in alive]
+        # What was sent to a broker while it was killed may never have been read.
+        ends = [end for one in alive if (end := _end_of_task(one)) and end not in unheard]
+        for message in (SupervisorReady(os.getpid(), len(kept)), *kept, *ends, *unheard):
             self._tell(message)
 
     def _on_broker(self, channel: Channel) -> None:
@@ -479,6 +482,14 @@ def _kept(worker: Worker, now: float) -> WorkerKept:
         ran=-1.0 if worker.started is None else worker.ran(now),
         held=now - worker.bound if worker.lease else 0.0,
     )
+
+
+def _end_of_task(worker: Worker) -> TaskReturning | TaskEnded | None:
+    """What a worker last said about the end of its task, None where that still runs."""
+    if not worker.lease or worker.ended is None:
+        return None
+    kind = TaskReturning if worker.ends_at is not None else TaskEnded
+    return kind(worker.session, worker.lease, worker.ended)
 
 
 def _why_stopped(worker: Worker) -> str:

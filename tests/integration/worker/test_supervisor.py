@@ -468,6 +468,28 @@ def test_new_broker_takes_over(party: Party) -> None:
     assert (kept.session, kept.process, kept.lease, kept.ran) == ("a", process, "", -1.0)
 
 
+def test_the_end_of_a_task_is_told_to_every_broker(party: Party) -> None:
+    """The one that it was told to may have been killed before it read it; until its Park."""
+    kernel, _ = party.forked("a")
+    party.bind("a", "l1")
+    ask(kernel, "bound?")
+    for word, kind in (("return", TaskReturning), ("end", TaskEnded)):
+        ask(kernel, word)
+        wait_for_report(party, kind)
+        party.broker.close()
+        party.broker = party.call(Hello("broker"))
+        party.channels.append(party.broker)
+        assert isinstance(party.hear(), SupervisorReady)
+        assert isinstance(party.hear(), WorkerKept)
+        assert party.hear() == kind("a", "l1", 1.5)
+
+
+def wait_for_report(party: Party, kind: type[Message]) -> None:
+    """Reads until such a report came."""
+    while not isinstance(party.hear(), kind):
+        pass
+
+
 def test_a_bound_worker_is_kept_with_its_times(party: Party) -> None:
     """How long it was held is counted from its Bind, how long it ran from its start."""
     kernel, _ = party.forked("a")
