@@ -242,7 +242,10 @@ class Storm:
             supervisors = {one.process for one in found[Kind.SUPERVISOR]}
             return len(found[Kind.BROKER]) == 1 and supervisors <= known
 
-        wait_until(settled, "the end of spare brokers and supervisors", _CALM_SECONDS)
+        try:
+            wait_until(settled, "the end of spare brokers and supervisors", _CALM_SECONDS)
+        except AssertionError:
+            self._fault(f"spare brokers or supervisors: {self._who_is_there()}")
         return self._descriptors()
 
     def _compare_descriptors(self, before: dict[str, int]) -> None:
