@@ -14,9 +14,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from zerokernel.containment import Containment, Tree, processes
+from zerokernel.containment import Containment, processes
 from zerokernel.errors import ChannelClosed, ZeroKernelError
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
@@ -36,13 +35,13 @@ from zerokernel.messages import (
     TaskStuck,
     WorkerEnded,
     WorkerForked,
-    WorkerKept,
     WorkerParked,
 )
 from zerokernel.wire import Channel, Listener
 from zerokernel.wire.unix import UnixChannel
 from zerokernel.worker import process
 from zerokernel.worker.inbox import KERNEL_LOST_STATUS
+from zerokernel.worker.record import Worker
 
 RunWorker = Callable[[Channel, UnixChannel, Hello], None]
 """Runs in the forked child: the kernel's channel, the control channel, the kernel's hello."""
@@ -62,39 +61,6 @@ IDLE_SECONDS = 1.0
 
 _TASK_REPORTS = (TaskStarted, LimitNear, TaskStuck, TaskReturning, TaskEnded)
 """What a worker says of its task, under a lease."""
-
-
-@dataclass
-class Worker:
-    """A forked worker as its supervisor sees it. All times are monotonic seconds."""
-
-    session: str
-    tree: Tree
-    control: UnixChannel
-    oom_kills: int
-    lease: str = ""
-    request: str = ""
-    slice_id: str = ""  # where it has memory
-    limit: float = 0.0
-    bound: float = 0.0
-    started: float | None = None
-    ended: float | None = None  # seconds that its task ran, once its last line is over
-    ends_at: float | None = None  # None while no lease holds the worker
-    ends_as: Cause = Cause.DEADLINE  # why it is stopped then
-    stuck: str = ""  # what its task does instead of stopping, for the user
-    cause: str = ""  # why it is being stopped, once it is
-    freeze_at: float | None = None  # parked, and not frozen yet
-
-    @property
-    def process(self) -> int:
-        """Its process id, as everybody but itself sees it."""
-        return self.tree.process
-
-    def ran(self, now: float) -> float:
-        """Seconds that its task has run."""
-        if self.ended is not None:
-            return self.ended
-        return 0.0 if self.started is None else now - self.started
 
 
 class Supervisor:
@@ -233,9 +199,9 @@ class Supervisor:
         now, unheard = self._clock(), self._unheard
         self._unheard = []
         alive = [worker for worker in self._workers.values() if not worker.cause]
-        kept = [_kept(worker, now) for worker in alive]
+        kept = [worker.as_kept(now) for worker in alive]
         # What was sent to a broker while it was killed may never have been read.
-        ends = [end for one in alive if (end := _end_of_task(one)) and end not in unheard]
+        ends = [end for one in alive if (end := one.end_of_task()) and end not in unheard]
         for message in (SupervisorReady(os.getpid(), len(kept)), *kept, *ends, *unheard):
             self._tell(message)
 
@@ -450,7 +416,7 @@ class Supervisor:
         del self._workers[worker.session]
         cause, detail = process.why_ended(status, worker.oom_kills)
         if worker.cause:
-            cause, detail = worker.cause, _why_stopped(worker)
+            cause, detail = worker.cause, worker.why_stopped()
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == KERNEL_LOST_STATUS:
             cause, detail = Cause.KERNEL_LOST, "the connection between notebook and worker ended"
         ran = worker.ran(now)
@@ -468,38 +434,3 @@ class Supervisor:
         self._listener.close()
         if self._broker is not None:
             self._broker.close()
-
-
-def _kept(worker: Worker, now: float) -> WorkerKept:
-    """Describes a worker to the broker that takes this supervisor over."""
-    return WorkerKept(
-        session=worker.session,
-        process=worker.process,
-        lease=worker.lease,
-        request=worker.request,
-        slice_id=worker.slice_id,
-        limit=worker.limit,
-        ran=-1.0 if worker.started is None else worker.ran(now),
-        held=now - worker.bound if worker.lease else 0.0,
-    )
-
-
-def _end_of_task(worker: Worker) -> TaskReturning | TaskEnded | None:
-    """What a worker last said about the end of its task, None where that still runs."""
-    if not worker.lease or worker.ended is None:
-        return None
-    kind = TaskReturning if worker.ends_at is not None else TaskEnded
-    return kind(worker.session, worker.lease, worker.ended)
-
-
-def _why_stopped(worker: Worker) -> str:
-    """Says what a worker did that was stopped because its time was over."""
-    if worker.cause == Cause.DEADLINE:
-        return (
-            worker.stuck or "the worker did not react at all: it was stopped, or one call held it"
-        )
-    if worker.cause == Cause.UNDELIVERED:
-        return "the notebook did not take the results in time"
-    if worker.cause == Cause.START_FAILED:
-        return "the cell did not begin in time"
-    return ""
