@@ -41,6 +41,17 @@ def test_a_swallowed_deadline_is_raised_again(kernel):
     assert plain(kernel, "print(caught)") == "3"
 
 
+def test_a_deadline_ends_a_cell_once(kernel):
+    """What the shell does after the cell's own code is not ended by it a second time."""
+    run = kernel.run(
+        "%%gpu -d 4 --firm\nimport time\n"
+        "get_ipython().events.register('post_execute', lambda: time.sleep(0.7))\n"
+        "time.sleep(60)"
+    )
+    assert run.error()["ename"] == "GpuDeadline"
+    assert kernel.run("%gpu restart").status == "ok"
+
+
 def test_a_finally_block_may_take_its_time(kernel):
     """While a deadline is on its way out it is not raised a second time."""
     run = kernel.run(

@@ -123,7 +123,10 @@ class Connection:
                 if self._closed:
                     self.close()
             except (ZeroKernelError, OSError) as error:
-                self._failure = BrokerLost(f"{BrokerLost()} ({error})")
+                self._failure = BrokerLost(
+                    "The broker ended, and the notebook cannot go on under another one: "
+                    f"{str(error).rstrip('.')}. Nothing was changed; run the cell again."
+                )
 
     def client_after(self, lost: BrokerClient) -> BrokerClient | None:
         """Gives the client that took the place of one that was lost, None while there is none.
@@ -220,7 +223,8 @@ class Connection:
             except (OSError, ChannelClosed, AuthenticationFailed) as error:
                 failure = error
                 time.sleep(pause)  # the broker may hear of that end later than we
-        raise WorkerStartFailed(f"The worker could not be started: {failure}.") from failure
+        why = str(failure).rstrip(".")
+        raise WorkerStartFailed(f"The worker could not be started: {why}.") from failure
 
     def _open_after(self, tried: SessionOpened) -> SessionOpened:
         """The broker's next answer: opening a session makes its supervisor ready."""

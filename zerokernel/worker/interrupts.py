@@ -32,6 +32,7 @@ class Interrupts:
         self.deadline_seen = False
         self._announced = False
         self._active = False
+        self._in_code = False
         self._held = 0
         self._pending: BaseException | None = None
         self._deadline_text = ""
@@ -69,6 +70,18 @@ class Interrupts:
             self.install()
 
     @contextlib.contextmanager
+    def in_code(self) -> Iterator[None]:
+        """The cell's own code runs within this block; around it the shell shows what came of it.
+
+        A deadline that is raised again there would end the cell a second time.
+        """
+        self._in_code = True
+        try:
+            yield
+        finally:
+            self._in_code = False
+
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """On the main thread, keeps both back until the block's end."""
         if threading.current_thread() is not threading.main_thread():
@@ -95,7 +108,7 @@ class Interrupts:
             self._pending = KeyboardInterrupt()
 
     def _on_deadline(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._active or _is_ending(sys.exc_info()[1]):
+        if not (self._active and self._in_code) or _is_ending(sys.exc_info()[1]):
             return
         self.deadline_seen = True
         if self._held:

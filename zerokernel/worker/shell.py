@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ipykernel.compiler import XCachingCompiler
@@ -44,6 +45,9 @@ class NoOutputs(collections.defaultdict[int, list[Any]]):
 class WorkerShell(ZMQInteractiveShell):
     """An ipykernel shell without what belongs to the notebook's own kernel."""
 
+    running_code: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Entered while the cell's own code runs."""
+
     def init_environment(self) -> None:
         """Leaves the environment as the kernel sends it."""
 
@@ -56,6 +60,11 @@ class WorkerShell(ZMQInteractiveShell):
     def _tee(self, channel: str) -> Iterator[None]:
         """Keeps no copy of what is printed: IPython's would grow with every line."""
         yield
+
+    async def run_code(self, *arguments: Any, **options: Any) -> bool:
+        """Runs a part of the cell, and says so: only there a deadline may be raised."""
+        with self.running_code():
+            return bool(await super().run_code(*arguments, **options))  # type: ignore[no-untyped-call]  # IPython is annotated in part
 
     def enable_gui(self, gui: Any = None) -> None:
         """Ignores event loops of toolkits: there is no screen and no loop in a worker."""

@@ -82,6 +82,7 @@ class TaskRunner:
         inbox.extended = self._extended
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
+        shell.running_code = interrupts.in_code
 
     def allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
         """Gives memory for a message's buffers: the payload, then the objects' own."""
