@@ -10,6 +10,7 @@ from zerokernel.broker.scheduling import (
     Extend,
     NotebookSaid,
     Reserve,
+    SessionClosed,
     SessionConnected,
     SessionLost,
     Settle,
@@ -260,9 +261,9 @@ def test_a_worker_on_a_slice_that_is_not_offered_any_more_is_ended() -> None:
 
 
 def test_a_session_outlives_its_connection_while_its_kernel_lives() -> None:
-    """A kernel that is gone does not come back: its session ends at once."""
+    """A kernel that is gone does not come back: its session is closed at once."""
     scene = Scene(kernel_grace_seconds=10.0)
     lease = running(scene)
     assert scene.does(SessionLost("a")) == []
     assert told(scene.does(SessionConnected("a", "a.ipynb", "ada")), Granted)[0].lease == lease
-    assert ordered(scene.does(SessionLost("a", alive=False))) == [StopWorker("a", "kernel lost")]
+    assert ordered(scene.does(SessionClosed("a"))) == [StopWorker("a", "kernel lost")]

@@ -37,14 +37,9 @@ class SessionConnected:
 
 @dataclass(frozen=True)
 class SessionLost:
-    """The connection to a notebook ended. It may come back within the grace time.
-
-    Attributes:
-        alive: Whether its kernel may still live; else the session ends at once.
-    """
+    """The connection to a notebook ended. It may come back within the grace time."""
 
     session: str
-    alive: bool = True
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class SchedulerState:
         if session is None or not session.connected:
             return
         session.connected, session.lost_at = False, now
-        if not (event.alive and self.policy.kernel_grace_seconds):
+        if not self.policy.kernel_grace_seconds:
             self._close(session, now)
 
     def _closed(self, event: SessionClosed, now: float) -> None:
