@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -70,7 +72,11 @@ class Kernel:
         arguments: tuple[str, ...] = (),
     ) -> None:
         self._runs: dict[str, Run] = {}
-        self._manager = KernelManager()
+        # Not TCP: somebody else may take a port between its choice and the kernel's start.
+        self._folder = tempfile.mkdtemp(prefix="zk-kernel-")
+        self._manager = KernelManager(
+            transport="ipc", connection_file=os.path.join(self._folder, "kernel.json")
+        )
         self._manager._kernel_spec = KernelSpec(
             argv=[
                 *(sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"),
@@ -180,6 +186,7 @@ class Kernel:
         self.client.stop_channels()
         self._manager.shutdown_kernel(now=not self._manager.is_alive())
         self._manager.cleanup_resources()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Kernel:
         return self

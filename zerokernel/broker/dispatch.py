@@ -41,7 +41,6 @@ from zerokernel.messages import (
     EndWorker,
     Message,
     OpenSession,
-    ReleaseLease,
     RequestLease,
     SessionOpened,
     TaskEnded,
@@ -117,7 +116,7 @@ class Broker:
             before.replaced()
         self._connections[opening.session] = connection
         self._kernels.watch(opening.session, opening.process, opening.namespace)
-        self.handle(SessionConnected(opening.session, opening.name, user))
+        self.handle(SessionConnected(opening.session, opening.name, user, opening.requests))
         self.on_idle_change(False)
         log.info("session %s opened: %s", opening.session, opening.name)
         return True
@@ -148,7 +147,7 @@ class Broker:
 
     def said(self, session: str, message: Message) -> bool:
         """Takes a notebook's message. False where a notebook may not say such a thing."""
-        if not isinstance(message, RequestLease | CancelRequest | ReleaseLease | EndWorker):
+        if not isinstance(message, RequestLease | CancelRequest | EndWorker):
             return False
         self.handle(NotebookSaid(session, message))
         return True

@@ -1,6 +1,11 @@
 """Process trees that can be frozen and killed whole, whatever runs in them."""
 
-from zerokernel.containment.control_group import ControlGroup, clear_groups, group_prefix
+from zerokernel.containment.control_group import (
+    ControlGroup,
+    clear_groups,
+    group_prefix,
+    remove_strays,
+)
 from zerokernel.containment.inside import process_outside, wait_until_contained
 from zerokernel.containment.pid_namespace import PidNamespace
 from zerokernel.containment.port import Containment, Tree
@@ -25,6 +30,7 @@ __all__ = [
     "group_prefix",
     "probe",
     "process_outside",
+    "remove_strays",
     "settle",
     "wait_until_contained",
 ]

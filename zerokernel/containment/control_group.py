@@ -117,6 +117,24 @@ def clear_groups(prefix: str) -> None:
                 clear_group(Path(folder, name))
 
 
+def remove_strays() -> None:
+    """Removes empty groups beside this process whose maker is dead.
+
+    One that is killed in the same moment as its broker has nobody who knows of its groups.
+    Only empty ones: in another PID namespace the maker may be alive.
+    """
+    folder = _directory_of(os.getpid())
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            begin, *numbers = name.split("-")
+            if begin == _PREFIX and len(numbers) == 3 and all(n.isdecimal() for n in numbers):
+                process, started, _ = map(int, numbers)
+                if processes.started_at(process) != started:
+                    _is_gone(folder / name)
+
+
 def clear_group(group: Path) -> None:
     """Kills all that is in a group and removes it; one that hangs is left after a time."""
     until = time.monotonic() + processes.KILL_SECONDS

@@ -20,6 +20,8 @@ class OpenSession(Message):
         environment: Environment variables for the forkserver's start.
         process: The kernel's process id, 0 if it is not to be watched.
         namespace: Where that id is valid: boot and PID namespace.
+        requests: Those that the notebook still wants. Others that it made over an earlier
+            connection, whose withdrawal may have been lost with that, are withdrawn.
     """
 
     session: str
@@ -28,6 +30,7 @@ class OpenSession(Message):
     environment: dict[str, str]
     process: int = 0
     namespace: str = ""
+    requests: tuple[str, ...] = ()
     protocol: int = PROTOCOL_VERSION
 
 
@@ -51,13 +54,6 @@ class CancelRequest(Message):
     """Withdraws a waiting request, or releases its lease if it was granted meanwhile."""
 
     request: str
-
-
-@dataclass(frozen=True)
-class ReleaseLease(Message):
-    """The kernel has everything back (or gives up). Repeating it changes nothing."""
-
-    lease: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from zerokernel.errors import (
 )
 from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
-    CancelRequest,
     CellFinished,
     CellStarted,
     EndWorker,
@@ -35,7 +34,6 @@ from zerokernel.messages import (
     Output,
     Queued,
     Refused,
-    ReleaseLease,
     RequestLease,
     RunCell,
     WorkerGone,
@@ -142,6 +140,7 @@ class CellRun:
             raise
         finally:
             self._interrupts.close()
+            self._connection.unwant(self._request)
         self.story.ended(self._sent_bytes, committed.byte_count)
         self._show_receipt(committed)
         if error is not None:
@@ -212,6 +211,7 @@ class CellRun:
 
     def _ask_for_lease(self) -> None:
         options = self._options
+        self._connection.want(self._request)
         self._broker.tell(RequestLease(self._request, options.size, options.duration, options.firm))
 
     def _find_next_broker(self) -> None:
@@ -223,13 +223,20 @@ class CellRun:
         try:
             found = self._broker.find_next()
         except BrokerLost:
-            if self._started_at is None:
+            if not self.began:
                 raise
             return
-        if found:
-            self.story.broker_replaced()
-            if self._lost_at is None or self._granted is None:
-                self._ask_for_lease()  # with the same id: what was granted is told again
+        if not found:
+            return
+        self.story.broker_replaced()
+        if not self.began and (self._lost_at is None or self._granted is None):
+            self._ask_for_lease()  # with the same id: what was granted is told again
+            return
+        for message in self._broker.events():
+            self._on_broker(message)
+        if self.began and self._granted is None:
+            # It does not know the lease any more, and must not queue what has run.
+            self._granted = self._unknown_grant(f"{self._request}.")
 
     def _on_broker(self, message: Message) -> None:
         if isinstance(message, Queued) and message.request == self._request:
@@ -258,9 +265,12 @@ class CellRun:
 
     def _on_lease_ended(self, ended: LeaseEnded) -> None:
         self._lease_end = ended.reason
-        if self._granted is None:  # a broker that died had no time to tell of its grant
-            limit = self._options.duration
-            self._granted = Granted(self._request, ended.lease, "a slice", limit, 0.0, False)
+        if self._granted is None:
+            self._granted = self._unknown_grant(ended.lease)
+
+    def _unknown_grant(self, lease: str) -> Granted:
+        """Stands for a grant of which a broker that died had no time to tell."""
+        return Granted(self._request, lease, "a slice", self._options.duration, 0.0, False)
 
     def _on_worker_gone(self, gone: WorkerGone) -> None:
         if self._finished is not None:
@@ -270,7 +280,8 @@ class CellRun:
             return
         if not self._connection.is_our_worker(gone):
             return  # an earlier worker's end, told late
-        if self._granted is None and rule_of(gone.cause).again:  # evicted, most likely
+        withdrawn = gone.cause == Cause.CANCELLED  # an earlier cell's lease, not this request
+        if self._granted is None and (withdrawn or rule_of(gone.cause).again):
             self._replace_worker()
             return
         self._gone = gone
@@ -400,14 +411,11 @@ class CellRun:
         raise KeyboardInterrupt(why)
 
     def _give_up(self) -> None:
-        """Withdraws the request, or releases the lease and lets go of the worker."""
-        if self._granted is None:
-            self._broker.tell(CancelRequest(self._request))
-        elif self._finished is None:
-            self._broker.tell(ReleaseLease(self._granted.lease))
-            self._connection.drop_worker()
-        if self._broker.away:
-            self._connection.drop_worker()
+        """Withdraws the request, or gives the lease back and lets go of the worker."""
+        if self._finished is None:
+            self._connection.withdraw(self._request)
+            if self._granted is not None or self._broker.away:
+                self._connection.drop_worker()
 
     # --- the way home -------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -48,6 +49,7 @@ class Connection:
         self._replica: KernelReplica | None = None
         self._client: BrokerClient | None = None
         self._closed = False
+        self._wanted: set[str] = set()  # requests of cells that wait or run
         self._failure: ZeroKernelError | None = None  # why the last reconnection failed
 
     def __repr__(self) -> str:
@@ -86,9 +88,10 @@ class Connection:
         from zerokernel.client import BrokerClient, ensure_broker
 
         settings = self._settings
+        address, opening = ensure_broker(settings), self._opening()
         client = BrokerClient(
-            ensure_broker(settings),
-            self._opening(),
+            address,
+            opening,
             self._lost,
             max(1, round(settings.broker_silence_seconds / 2)),
         )
@@ -100,7 +103,29 @@ class Connection:
         before, self._client = self._client, client
         if before is not None:
             before.close()
+        for request in set(opening.requests) - self._wanted:
+            self._cancel(client, request)  # withdrawn while nobody could be told
         return opened
+
+    def want(self, request: str) -> None:
+        """A cell asks for a lease: a broker that is connected anew is told that it still does."""
+        self._wanted.add(request)
+
+    def unwant(self, request: str) -> None:
+        """The cell is over; no broker keeps a place for it."""
+        self._wanted.discard(request)
+
+    def withdraw(self, request: str) -> None:
+        """Gives a request or its lease back, whichever broker has it by now."""
+        self._wanted.discard(request)
+        if (client := self._client) is not None:
+            self._cancel(client, request)
+
+    def _cancel(self, client: BrokerClient, request: str) -> None:
+        from zerokernel.messages import CancelRequest
+
+        with contextlib.suppress(BrokerLost):
+            client.send(CancelRequest(request))
 
     def _lost(self, client: BrokerClient) -> None:
         """In the client's thread: the broker is gone, but worker and cell may go on."""
@@ -180,6 +205,7 @@ class Connection:
             environment,
             os.getpid(),
             process_namespace(),
+            tuple(self._wanted),
         )
 
     # --- the worker ---------------------------------------------------------------------

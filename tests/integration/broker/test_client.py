@@ -21,13 +21,13 @@ from zerokernel.errors import (
     WorkerStartFailed,
 )
 from zerokernel.messages import (
+    CancelRequest,
     Granted,
     LeaseEnded,
     Message,
     OpenSession,
     Queued,
     Refused,
-    ReleaseLease,
     RequestLease,
     WorkerGone,
 )
@@ -111,7 +111,7 @@ def test_two_notebooks_take_turns(broker: InProcessBroker, notebooks: list[Noteb
     queued = two.next(Queued)
     assert isinstance(queued, Queued)
     assert queued.place == 1
-    one.client.send(ReleaseLease(granted.lease))
+    one.client.send(CancelRequest(granted.request))
     one.next(LeaseEnded)
     two.next(Granted)
 
@@ -174,7 +174,7 @@ def test_closing_gives_everything_back(broker: InProcessBroker, notebooks: list[
     one.client.close()
     two.next(Granted)
     with pytest.raises(BrokerLost):
-        one.client.send(ReleaseLease("r1"))
+        one.client.send(CancelRequest("r1"))
 
 
 def test_a_lost_broker_is_noticed() -> None:
@@ -256,7 +256,8 @@ def test_another_version_says_what_to_restart(broker: InProcessBroker) -> None:
 
 def test_a_second_connection_takes_the_session_over(broker: InProcessBroker) -> None:
     """The first is told; lease and worker stay the session's."""
-    first, second = (BrokerClient(broker.address, opening("5" * 32)) for _ in range(2))
+    again = dataclasses.replace(opening("5" * 32), requests=("r1",))
+    first, second = (BrokerClient(broker.address, again) for _ in range(2))
     first.connect(10)
     first.send(RequestLease("r1", "", 60.0))
     assert select.select([first], [], [], 10)[0]

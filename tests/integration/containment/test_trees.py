@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.integration.containment.conftest import Holder
 from tests.kernels import wait_until
-from zerokernel.containment import end_remains, end_supervisor
+from zerokernel.containment import (
+    clear_groups,
+    end_remains,
+    end_supervisor,
+    group_prefix,
+    remove_strays,
+)
 from zerokernel.containment.control_group import locate
 from zerokernel.containment.processes import is_alive
 
@@ -151,3 +158,25 @@ def test_a_fork_that_is_refused_leaves_nothing(holder: Holder) -> None:
     refused = holder.tell("fork quiet")
     assert "unshare" in refused["error"]
     assert refused["children"] == 0
+
+
+def test_a_group_whose_maker_is_dead_is_removed() -> None:
+    """One of a living process stays, and so does one where somebody still lives."""
+    own = group_prefix(os.getpid())
+    if not own:
+        pytest.skip("no control groups of version 2 here")
+    folder, living = Path(own).parent, Path(f"{own}991")
+    stray, inhabited = folder / "zerokernel-1-1-991", folder / "zerokernel-1-1-992"
+    for group in (living, stray, inhabited):
+        group.mkdir()
+    (stray / "made by a cell").mkdir()
+    with subprocess.Popen(["sleep", "100"]) as sleeper:
+        (inhabited / "cgroup.procs").write_text(f"{sleeper.pid}")
+        remove_strays()
+        found = [group.exists() for group in (living, stray, inhabited)]
+        sleeper.kill()
+    for group in (living, inhabited):
+        clear_groups(f"{group}")
+    assert found == [True, False, True]
+    assert not living.exists()
+    assert not inhabited.exists()

@@ -33,7 +33,6 @@ from zerokernel.messages import (
     Park,
     Queued,
     Refused,
-    ReleaseLease,
     RequestLease,
     StopWorker,
     TaskEnded,
@@ -268,7 +267,8 @@ def test_a_request_id_of_another_session_is_refused() -> None:
     scene.opens("a", "b")
     scene.asks("a", "r1")
     assert [type(m) for m in told(scene.asks("b", "r1"))] == [Refused]
-    assert not scene.says("b", ReleaseLease(scene.lease("a")))
+    assert not scene.says("b", CancelRequest("r1"))
+    assert scene.lease("a")
 
 
 def test_a_release_that_overtakes_the_tasks_end_keeps_the_worker() -> None:
@@ -277,7 +277,7 @@ def test_a_release_that_overtakes_the_tasks_end_keeps_the_worker() -> None:
     scene.opens("a")
     scene.asks("a", "r1")
     scene.does(WorkerForked("a", 7))
-    assert not scene.says("a", ReleaseLease(scene.lease("a")))
+    assert not scene.says("a", CancelRequest("r1"))
     actions = scene.does(TaskEnded("a", scene.lease("a"), 0.0))
     assert ordered(actions) == [Park("a")]
 
@@ -291,7 +291,7 @@ def test_a_release_while_the_task_runs_ends_the_worker_soon() -> None:
     scene.does(WorkerForked("a", 7))
     scene.does(TaskStarted("a", lease))
     scene.now = 2.0
-    scene.says("a", ReleaseLease(lease))
+    scene.says("a", CancelRequest("r1"))
     due = scene.state.next_deadline()
     assert due is not None
     assert due - scene.now < 1.0
@@ -307,7 +307,7 @@ def test_a_released_lease_without_a_worker_ends_at_once() -> None:
     scene.asks("a", "r1")
     scene.asks("b", "r2")
     lease = scene.lease("a")
-    actions = scene.says("a", ReleaseLease(lease))
+    actions = scene.says("a", CancelRequest("r1"))
     assert ordered(actions)[0] == StopWorker("a", "replaced", lease=lease)
     assert [m.request for m in told(actions, Granted)] == ["r2"]
 
@@ -334,7 +334,7 @@ def test_a_notebook_may_come_back_within_the_grace() -> None:
     scene.asks("a", "r1")
     assert not scene.does(SessionLost("a"))
     scene.ticks(9.0)
-    assert told(scene.does(SessionConnected("a", "a.ipynb", "ada")), Granted)
+    assert told(scene.does(SessionConnected("a", "a.ipynb", "ada", ("r1",))), Granted)
     scene.does(SessionLost("a"))
     actions = scene.ticks(10.0)
     assert StopWorker("a", "kernel lost") in ordered(actions)

@@ -53,6 +53,32 @@ def running(scene: Scene, session: str = "a", request: str = "r1", duration: flo
 # --- limits -----------------------------------------------------------------------------------
 
 
+def test_a_notebook_that_comes_back_waits_for_nothing_else() -> None:
+    """What it withdrew while it was away, or while nobody heard it, keeps no place."""
+    scene = Scene(kernel_grace_seconds=10.0)
+    scene.opens("a", "b")
+    scene.asks("b", "r1")
+    scene.asks("a", "r2")
+    scene.does(SessionLost("a"))
+    scene.does(SessionConnected("a", "a.ipynb", "ada", ("r3",)))
+    assert not scene.state.queue.of_session("a")
+
+
+def test_a_lease_that_nobody_uses_is_taken_from_a_notebook_that_comes_back() -> None:
+    """Its cell gave up before it began; one that began ends by itself."""
+    for begun in (False, True):
+        scene = Scene(kernel_grace_seconds=10.0)
+        scene.opens("a")
+        scene.asks("a", "r1")
+        scene.does(WorkerForked("a", 7))
+        if begun:
+            scene.does(TaskStarted("a", scene.lease("a")))
+        scene.does(SessionLost("a"))
+        scene.does(SessionConnected("a", "a.ipynb", "ada", ()))
+        stopped = StopWorker("a", "cancelled") in ordered(scene.ticks(1.0))
+        assert stopped is not begun
+
+
 def test_a_limit_is_extended_while_nobody_waits() -> None:
     """Books, worker and notebook hear of it, and the scheduler's own deadline moves."""
     scene = Scene(extension_seconds=60.0, deadline_slack=5.0)
@@ -220,7 +246,7 @@ def test_an_adopted_lease_goes_on() -> None:
     scene.now = 100.0
     actions = scene.does(WorkerAdopted(kept(), "ada"))
     assert [a for a in actions if isinstance(a, Reserve)] == [Reserve("ada", "r1.1", 60_000)]
-    back = scene.does(SessionConnected("a", "a.ipynb", "ada"))
+    back = scene.does(SessionConnected("a", "a.ipynb", "ada", ("r1",)))
     assert told(back, Granted)[0].lease == "r1.1"
     assert scene.state.next_deadline() == 160.0
     repeated = scene.does(NotebookSaid("a", RequestLease("r1", "", 60.0)))
@@ -265,5 +291,8 @@ def test_a_session_outlives_its_connection_while_its_kernel_lives() -> None:
     scene = Scene(kernel_grace_seconds=10.0)
     lease = running(scene)
     assert scene.does(SessionLost("a")) == []
-    assert told(scene.does(SessionConnected("a", "a.ipynb", "ada")), Granted)[0].lease == lease
+    assert (
+        told(scene.does(SessionConnected("a", "a.ipynb", "ada", ("r1",))), Granted)[0].lease
+        == lease
+    )
     assert ordered(scene.does(SessionClosed("a"))) == [StopWorker("a", "kernel lost")]

@@ -33,7 +33,6 @@ from zerokernel.messages import (
     LeaseEnded,
     Queued,
     Refused,
-    ReleaseLease,
     RequestLease,
 )
 from zerokernel.testing import FakeClock, FakeEngine, simulated_slices
@@ -68,7 +67,7 @@ class SchedulerLife(RuleBasedStateMachine):
         self.places: dict[int, Queued] = {}
         self.asked: dict[str, str] = {}
         for session in SESSIONS:
-            self.connect(session)
+            self.connect(session, set(range(6)))
         for session in busy:
             self.good_request(session, 0)
             self.go_on(session)
@@ -140,9 +139,13 @@ class SchedulerLife(RuleBasedStateMachine):
 
     # --- what notebooks do --------------------------------------------------------------
 
-    @rule(session=sessions)
-    def connect(self, session: str) -> None:
-        self.handle(SessionConnected(session, f"{session}.ipynb", "user"))
+    @rule(session=sessions, wanted=st.sets(numbers))
+    def connect(self, session: str, wanted: set[int]) -> None:
+        """Connects, maybe anew: what it does not want any more waits no longer."""
+        requests = tuple(f"{session}{number}" for number in wanted)
+        self.handle(SessionConnected(session, f"{session}.ipynb", "user", requests))
+        waiting = self.state.queue.of_session(session) if session in self.state.sessions else ()
+        assert {one.id for one in waiting} <= set(requests)
 
     @rule(session=sessions)
     def lose(self, session: str) -> None:
@@ -176,12 +179,12 @@ class SchedulerLife(RuleBasedStateMachine):
     def cancel(self, session: str, number: int) -> None:
         self.say(session, CancelRequest(f"{session}{number}"))
 
-    @rule(session=sessions, number=numbers)
-    def release(self, session: str, number: int) -> None:
-        """Releases by number as if it were the lease: mostly one that is over, or none."""
+    @rule(session=sessions)
+    def release(self, session: str) -> None:
+        """Gives up the cell whose lease it holds."""
         live = self.state.sessions[session].lease if session in self.state.sessions else None
-        lease = live.id if live is not None and number % 2 else f"{session}{number}.1"
-        self.say(session, ReleaseLease(lease))
+        if live is not None:
+            self.say(session, CancelRequest(live.request.id))
 
     @rule(session=sessions, whose=sessions)
     def end_worker(self, session: str, whose: str) -> None:
@@ -209,7 +212,7 @@ class SchedulerLife(RuleBasedStateMachine):
 
     @rule(session=sessions, number=numbers)
     def run_a_cell(self, session: str, number: int) -> None:
-        self.connect(session)
+        self.connect(session, set(range(6)))
         self.good_request(session, number)
         for _ in range(3):
             self.go_on(session)
@@ -288,7 +291,7 @@ class SchedulerLife(RuleBasedStateMachine):
         for one in SLICES:
             self.handle(SliceSetAside(one.id, ""))
         for session in SESSIONS:
-            self.connect(session)
+            self.connect(session, set(range(6)))
         for _ in range(40):
             self.engine.finish_stops()
             for session in list(self.engine.unclaimed):

@@ -14,7 +14,6 @@ from zerokernel.messages import (
     EndWorker,
     Heartbeat,
     LimitNear,
-    ReleaseLease,
     RequestLease,
     TaskEnded,
     TaskReturning,
@@ -28,11 +27,12 @@ from zerokernel.messages import (
 
 @dataclass(frozen=True)
 class SessionConnected:
-    """A notebook opened its session, or came back to it."""
+    """A notebook opened its session, or came back to it; `requests` are those it still wants."""
 
     session: str
     name: str
     user: str
+    requests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class NotebookSaid:
     """A notebook sent a message within its session."""
 
     session: str
-    message: RequestLease | CancelRequest | ReleaseLease | EndWorker
+    message: RequestLease | CancelRequest | EndWorker
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Policy:
             much later, for a supervisor that hangs.
         stop_seconds: A killed process tree is gone in milliseconds. One that is not after
             this time hangs in the driver, and its slice is set aside.
-        release_grace: A kernel's release may overtake the worker's own report that the task
+        release_grace: A kernel's withdrawal may overtake the worker's own report that the task
             ended. Only after this time does it mean that the kernel gave up.
         longest: No limit on the owner's machine, but a sane one.
         waiting_per_session: Requests that one session may have in the queue.

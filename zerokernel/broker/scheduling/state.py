@@ -45,7 +45,6 @@ from zerokernel.messages import (
     LeaseEnded,
     LimitNear,
     Park,
-    ReleaseLease,
     RequestLease,
     StopWorker,
     TaskEnded,
@@ -129,10 +128,21 @@ class SchedulerState:
             return
         session.name, session.user = event.name, session.user or event.user
         session.connected, session.closed, session.lost_at = True, False, None
+        self._withdraw_others(session, event.requests, now)
         if session.lease is not None and session.lease.granted_at is not None:
             self.out.granted(session.lease)
         for request in self.queue.of_session(session.id):
             self.queue.tell_again(request)
+
+    def _withdraw_others(self, session: Session, wanted: tuple[str, ...], now: float) -> None:
+        """Withdraws what a notebook that comes back does not want any more."""
+        for request in self.queue.of_session(session.id):
+            if request.id not in wanted:
+                self.queue.remove(request)
+        lease = session.lease
+        # A task that began ends by itself: it is finished, or its notebook has let go of it.
+        if lease is not None and lease.request.id not in wanted and lease.started_at is None:
+            self._release(lease, now)
 
     def _lost(self, event: SessionLost, now: float) -> None:
         session = self.sessions.get(event.session)
@@ -173,8 +183,6 @@ class SchedulerState:
                 self._requested(session, message, now)
             case CancelRequest(request):
                 self._cancelled(session, request, now)
-            case ReleaseLease(lease):
-                self._released(session, lease, now)
             case EndWorker(target, cause):
                 ignored = cause == Cause.INTERRUPTED
                 self._end_worker(
@@ -203,6 +211,7 @@ class SchedulerState:
         if self.out.repeat(session, request):
             return True
         if session.lease is not None and session.lease.request.id == request:
+            session.lease.release_at = None
             if session.lease.granted_at is not None:
                 self.out.granted(session.lease)
             return True
@@ -217,16 +226,15 @@ class SchedulerState:
         if waiting is not None and waiting.session is session:
             self.queue.remove(waiting)
         elif session.lease is not None and session.lease.request.id == request:
-            self._released(session, session.lease.id, now)
+            self._release(session.lease, now)
             return
         # Also where it is not known: the cancel may have overtaken its request.
         if request not in session.answers:
             self.out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
 
-    def _released(self, session: Session, lease_id: str, now: float) -> None:
-        lease = session.lease
-        if lease is None or lease.id != lease_id:
-            return
+    def _release(self, lease: Lease, now: float) -> None:
+        """Ends a lease whose notebook gave up, unless its task is just reporting its end."""
+        session = lease.session
         if lease.granted_at is None:
             request = self._take_back(lease).id
             self.out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
