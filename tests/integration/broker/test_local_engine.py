@@ -289,7 +289,9 @@ def test_only_supervisors_that_still_run_are_found(tmp_path: Path) -> None:
     write_record(tmp_path / "supervisor-1-2.process", replace(record, created=5.0))
     (tmp_path / "supervisor-1-3.process").write_text("nonsense")
     (tmp_path / "supervisor-1-3.log").touch()
+    (tmp_path / "supervisor-2-1.new").touch()  # its writer was killed
     assert find_records(tmp_path) == [(tmp_path / "supervisor-1-1.process", record)]
+    assert not list(tmp_path.glob("*.new"))
     assert [one.name for one in tmp_path.iterdir()] == ["supervisor-1-1.process"]
     assert (tmp_path / "supervisor-1-1.process").stat().st_mode & 0o077 == 0
     assert record.secret not in repr(record)
