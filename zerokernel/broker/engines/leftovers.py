@@ -55,7 +55,7 @@ class SupervisorRecord:
 
 def write_record(file: Path, record: SupervisorRecord) -> None:
     """Writes a record whole or not at all, for its owner's eyes only."""
-    temporary = file.with_suffix(".new")
+    temporary = file.with_name(f"{file.name}.new")
     with open(temporary, "w", opener=_private) as out:
         json.dump(asdict(record), out)
     temporary.rename(file)
