@@ -131,7 +131,7 @@ class Report:
                 "function": [value.__name__, value.__qualname__, value.__module__, value.__doc__],
                 "code": code(value.__code__),
                 "notebook's globals": value.__globals__ is self.namespace,
-                "defaults": self.ref(value.__defaults__, f"{path}.__defaults__"),
+                "defaults": self._defaults(value.__defaults__, f"{path}.__defaults__"),
                 "kwdefaults": self.ref(value.__kwdefaults__, f"{path}.__kwdefaults__"),
                 "closure": self.refs(value.__closure__ or (), f"{path}.__closure__"),
                 "annotations": self.items(value.__annotations__.items(), f"{path}.__annotations__"),
@@ -163,6 +163,11 @@ class Report:
         if isinstance(value, (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)):
             return {"suspended": kind.__name__, "name": value.__qualname__}
         return None
+
+    def _defaults(self, value: Any, path: str) -> Any:
+        """A tuple of atoms is a constant of the code, which is told by its value as well."""
+        constant = value is not None and all(type(item) in ATOMS for item in value)
+        return self.refs(value, path) if constant else self.ref(value, path)
 
     def _class(self, value: Any, path: str) -> Any:
         items = [pair for pair in vars(value).items() if pair[0] not in UNTOLD]
