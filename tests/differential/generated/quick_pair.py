@@ -129,16 +129,29 @@ class QuickPair(Pair):
         self._both()[1].silently("%gpu restart")
 
     def _with_others(self, program: Program) -> str:
-        """Looks for the shortest run of programs, this one last, that fails on a fresh worker."""
+        """Looks for a short run of programs, this one last, that fails on a fresh worker."""
         others = list(self._recent)
-        for count in (1, 2, 4, 8, 16, 32, RECENT):
-            self.fresh_worker()
-            run = [*others[-count:], program]
-            if not all(self._agrees(each) for each in run):
-                return f"fails after {len(run) - 1} other programs:\n\n" + "\n\n".join(
-                    map(script, run)
-                )
-        return f"does not fail again, not even after {len(others)} others:\n\n{script(program)}"
+        counts = [count for count in (1, 4, 16) if count < len(others)] + [len(others)]
+        for count in counts:
+            if self._fails_after(others[-count:], program):
+                break
+        else:
+            return f"does not fail again, not even after {count} others:\n\n{script(program)}"
+        needed = others[-count:]
+        for other in list(needed):
+            without = [each for each in needed if each is not other]
+            if self._fails_after(without, program):
+                needed = without
+        found = self._fails_after(needed, program)
+        texts = [script(each) for each in (*needed, program)]
+        return "\n\n".join([f"fails after {len(needed)} others:", *texts, *found])
+
+    def _fails_after(self, others: list[Program], program: Program) -> list[str]:
+        self.fresh_worker()
+        for other in others:
+            if not self._agrees(other):
+                return ["another one of them fails"]
+        return self.told(program)
 
 
 def _without_loss(program: Program, cuts: list[Cut]) -> list[Cut]:
