@@ -189,6 +189,8 @@ def _is_value(kind: type) -> bool:
         return True
     if issubclass(kind, enum.Enum | logging.Logger):
         return True
+    if kind.__name__ == "cython_function_or_method":  # of as many types as modules; by name
+        return True
     names = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
     names |= {f"{base.__module__.partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}
     return not names.isdisjoint(_VALUE_BASES)

@@ -116,6 +116,7 @@ class WorkerReplica:
                 names.update(value)
             elif kind == CHANGES:
                 written |= self._apply(value, owners, replaced)
+        written |= self._snapshot.holders(token for token, _ in replaced.values())
         written |= self._replace(replaced)
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
@@ -327,6 +328,7 @@ class WorkerReplica:
         draft, self._sent = self._sent, None
         if draft is None:
             return
+        renewed = draft.sent | self._snapshot.holders(draft.replaced) | self._stuck
         self._drop(draft.replaced)
         tokens, objects = draft.numbered(self._number)
         skip = instance_dicts(objects)
@@ -340,7 +342,7 @@ class WorkerReplica:
         tokens, objects = list(compress(tokens, fresh)), list(compress(objects, fresh))
         self._holdings.add(tokens, objects)
         self._only = self._only_next
-        self._snap(tokens, objects, draft.sent - set(draft.replaced) | self._stuck)
+        self._snap(tokens, objects, renewed)
         self._before = dict(self._namespace)
 
     # -- what changed ------------------------------------------------------------------
