@@ -15,7 +15,6 @@ from typing import Any
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from zerokernel.crossing import arrays, tensors
-from zerokernel.crossing.opaque import restorer_for
 from zerokernel.crossing.parts import (
     ATOM,
     BUFFERS,
@@ -44,6 +43,7 @@ from zerokernel.crossing.parts import (
     plain_items,
 )
 from zerokernel.crossing.pickling import Receiver
+from zerokernel.crossing.restorers import restorer_for
 
 _LIST = Plan((ListItems(),), rank=LISTS)
 _DICT = Plan((plain_items,), rank=MAPPINGS)

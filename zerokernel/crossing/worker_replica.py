@@ -219,11 +219,16 @@ class WorkerReplica:
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
-        lost = [name for name in worker_only if name in self._namespace]
+        # Of a changed object that cannot return the notebook keeps what it has, and its name.
+        lost = [name for name in worker_only if name in self._namespace and self._is_bound(name)]
         only = self._only - bound.keys() - set(deleted) | set(lost)
         draft.put(END, self._end(draft, deleted + lost, only, worker_only))
         self._only_next = only
         return draft
+
+    def _is_bound(self, name: str) -> bool:
+        """Whether the cell bound a name."""
+        return name not in self._before or self._before[name] is not self._namespace[name]
 
     def _end(
         self, draft: Draft, deleted: list[str], only: set[str], worker_only: dict[str, str]
