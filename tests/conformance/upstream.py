@@ -139,4 +139,6 @@ def _verdict(report: Path, printed: str) -> Verdict:
         if outcome == "passed" and "skipped" in tags:
             outcome = "skipped"
         outcomes[outcome].add(case.get("name", ""))
-    return Verdict(*(frozenset(outcomes[name]) for name in ("passed", "skipped", "failed")), printed)
+    return Verdict(
+        *(frozenset(outcomes[name]) for name in ("passed", "skipped", "failed")), printed
+    )

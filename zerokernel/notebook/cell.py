@@ -27,6 +27,7 @@ class Cell:
         execution_count: Its In[n].
         history: Whether it is kept in the history.
         parent: Header of the execute request.
+        silent: Whether the request wants no side effects.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Cell:
     execution_count: int
     history: bool
     parent: dict[str, Any]
+    silent: bool = False
 
 
 def describe(shell: Any, body: str) -> Cell:
@@ -59,6 +61,7 @@ def describe(shell: Any, body: str) -> Cell:
         execution_count=number,
         history=history,
         parent=kernel.get_parent() if kernel is not None else {},
+        silent=running is not None and bool(running.info.silent),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -105,6 +106,8 @@ class GpuMagics(Magics):
             self._running.release()
 
     def _run_on_slice(self, body: str, options: CellOptions) -> None:
+        if self.gpu_cells == "all":
+            options = replace(options, background=self._settings.background_seconds)
         shown = self.status_line and not options.quiet
         status = StatusLine(self.shell, enabled=shown)
         try:
