@@ -43,6 +43,7 @@ class RunCell(Message):
             inspect: file name → their ``source`` and the ``number`` of their In[n].
         output_limits: How much the cell may show: the settings that begin with ``output_``,
             by name.
+        control_parent: The latest request on the kernel's control channel.
         silent: Whether it runs without side effects such as showing its result.
         linger: Seconds that what it leaves running may go on, on its lease.
     """
@@ -57,6 +58,7 @@ class RunCell(Message):
     history: bool = True
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     output_limits: dict[str, int] = field(default_factory=dict)
+    control_parent: dict[str, Any] = field(default_factory=dict)
     silent: bool = False
     linger: float = 0.0
 
@@ -158,6 +160,7 @@ class CellFinished(Message):
         ran: Seconds from the cell's first line to its last.
         display_failed: Whether showing a result raised; the error was shown as an output.
         payload: What the cell asks of the front end, such as a pager.
+        left_running: Whether threads or tasks of cells go on, which use names of the notebook.
     """
 
     status: str
@@ -166,3 +169,4 @@ class CellFinished(Message):
     error: dict[str, Any] = field(default_factory=dict)
     display_failed: bool = False
     payload: tuple[dict[str, Any], ...] = ()
+    left_running: bool = False

@@ -311,7 +311,8 @@ class CellRun:
         What a worker's socket might not hold is withheld until the grant where the worker
         would not read it, or its memory is to be left to others meanwhile.
         """
-        shipment = self._connection.replica.ship(self._cell.names)
+        names = self._connection.background_names.union(self._cell.names)
+        shipment = self._connection.replica.ship(sorted(names))
         self._withheld = shipment
         if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
@@ -334,6 +335,7 @@ class CellRun:
                 history=cell.history,
                 sources=unknown,
                 output_limits=link.output_limits,
+                control_parent=cell.control_parent,
                 silent=cell.silent,
                 linger=self._options.background,
             )
@@ -446,6 +448,10 @@ class CellRun:
                 f"What the cell made could not be rebuilt in the notebook, which is as it was "
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
+        if finished.left_running:
+            self._connection.keep_for_background((*self._cell.names, *committed.bound))
+        else:
+            self._connection.background_names = frozenset()
         if self._connection.link is not None:
             self._connection.link.apply_surroundings(staged.extra.get("ambient") or {})
         self._relay.finish(staged.extra.get("result"))

@@ -21,6 +21,8 @@ from zerokernel.errors import (
 from zerokernel.settings import Settings, as_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zerokernel.client import BrokerClient
     from zerokernel.crossing import KernelReplica
     from zerokernel.messages import OpenSession, SessionOpened, WorkerGone
@@ -39,11 +41,14 @@ class Connection:
     Attributes:
         id: The session's: made here; broker and supervisor know it by that.
         link: The channel to the session's worker, None while it has none.
+        background_names: What threads and tasks that cells left in the worker may use: the
+            worker keeps no other names than those that are sent to it.
     """
 
     def __init__(self, shell: Any, settings: Settings) -> None:
         self.id = uuid.uuid4().hex
         self.link: WorkerLink | None = None
+        self.background_names: frozenset[str] = frozenset()
         self._shell = shell
         self._settings = settings
         self._connecting = threading.Lock()
@@ -277,6 +282,10 @@ class Connection:
         if self.link is not None:
             self._late.watch(self.link)
 
+    def keep_for_background(self, names: Iterable[str]) -> None:
+        """Adds names of a cell after which something goes on in the worker."""
+        self.background_names = self.background_names.union(names)
+
     def begin_cell(self) -> None:
         """Another cell is to run: what the one before left running keeps its lease no longer."""
         from zerokernel.messages import NextCell
@@ -290,6 +299,7 @@ class Connection:
         """Forgets the worker; what is sent next is sent whole."""
         link, self.link = self.link, None
         self._late.unwatch()
+        self.background_names = frozenset()
         if link is not None:
             link.close()
         if self._replica is not None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures.thread import _threads_queues
+from types import FrameType
 from typing import Any
+
+_UNSET: Any = object()
 
 LOOK_SECONDS = 0.05
 """So often it is looked whether what a cell left behind has ended."""
@@ -18,27 +24,33 @@ class CellLoop:
 
     `asyncio.get_running_loop()` and `create_task` work in a cell as in a notebook, and a signal
     handler can end what a cell awaits.
+
+    Args:
+        namespace: The globals of notebook functions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cell: _CellCoroutine | None = None
-        self._own_threads: set[threading.Thread] = set()
 
     def start(self) -> None:
-        """Makes the loop, in the forked worker. The threads of now are not a cell's."""
-        self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self._loop)
-        self._own_threads = set(threading.enumerate())
+        """Makes the loop, in the forked worker."""
+        self._open_loop()
 
-    def run(self, cell: Coroutine[Any, Any, Any]) -> Any:
-        """Runs one cell to its end; what it raises is raised here."""
-        loop = self._open_loop()
+    def run(self, cell: Coroutine[Any, Any, Any], *, awaits: bool) -> Any:
+        """Runs one cell to its end; what it raises is raised here.
+
+        Context variables that it sets stay set, unless it awaits: as in ipykernel.
+        """
+        loop, context = self._open_loop(), contextvars.copy_context()
         self._cell = _CellCoroutine(cell)
         try:
-            return loop.run_until_complete(self._cell.start(loop))
+            return loop.run_until_complete(self._cell.start(loop, context))
         finally:
             self._cell = None
+            if not awaits:
+                _take_over(context)
 
     def interrupt(self, error: BaseException) -> bool:
         """From a signal handler: has the cell raise the error where it awaits.
@@ -58,16 +70,19 @@ class CellLoop:
 
     # --- after the cell -----------------------------------------------------------------
 
-    def linger(self, seconds: float, enough: Callable[[], bool]) -> float:
-        """Lets tasks and threads that a cell left go on until they end, or it is enough.
+    @property
+    def left_running(self) -> bool:
+        """Whether tasks or threads of cells go on: what they use must stay, and may change."""
+        return bool(asyncio.all_tasks(self._open_loop())) or self._threads_left()
 
-        Of threads those count for which a Python process would wait at its end.
+    def linger(self, seconds: float, enough: Callable[[], bool]) -> float:
+        """Lets tasks and threads that cells left go on until they end, or it is enough.
 
         Returns:
             How many seconds it took.
         """
         begun = time.monotonic()
-        if seconds > 0 and (self._threads_left() or asyncio.all_tasks(self._open_loop())):
+        if seconds > 0 and self.left_running:
             self._open_loop().run_until_complete(self._linger(begun + seconds, enough))
         return time.monotonic() - begun
 
@@ -78,8 +93,28 @@ class CellLoop:
             await asyncio.sleep(min(left, LOOK_SECONDS))
 
     def _threads_left(self) -> bool:
-        alive = set(threading.enumerate()) - self._own_threads
-        return any(not thread.daemon for thread in alive)
+        """Threads that run notebook code, or for which a process would wait at its end."""
+        frames = sys._current_frames()
+        others = set(threading.enumerate()) - {threading.current_thread()}
+        return any(
+            (not thread.daemon and thread not in _threads_queues)  # an idle executor's may wait
+            or self._runs_notebook_code(frames.get(thread.ident or 0))
+            for thread in others
+        )
+
+    def _runs_notebook_code(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_globals is self._namespace:
+                return True
+            frame = frame.f_back
+        return False
+
+
+def _take_over(context: contextvars.Context) -> None:
+    """Sets in this thread's context what was set in the other one."""
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
 
 
 class _CellCoroutine(Coroutine[Any, Any, Any]):
@@ -91,8 +126,10 @@ class _CellCoroutine(Coroutine[Any, Any, Any]):
         self._instead: BaseException | None = None
         self._task: asyncio.Task[Any] | None = None
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any]:
-        self._task = loop.create_task(self)
+    def start(
+        self, loop: asyncio.AbstractEventLoop, context: contextvars.Context
+    ) -> asyncio.Task[Any]:
+        self._task = loop.create_task(self, context=context)
         return self._task
 
     def interrupt(self, error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from zerokernel.containment import process_outside, wait_until_contained
 from zerokernel.messages import Hello, WorkerReady
@@ -39,7 +40,8 @@ class Child:
         interrupts.install()
         inbox = Inbox(channel, control, interrupts)
         capture = OutputCapture(self._kernel.session)
-        loop = CellLoop()
+        shell: Any = self._kernel.shell
+        loop = CellLoop(shell.user_ns)
         runner = TaskRunner(self._kernel, channel, control, interrupts, inbox, capture, loop)
         capture.start()
         inbox.start(runner.allocate)

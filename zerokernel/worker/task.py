@@ -202,11 +202,11 @@ class TaskRunner:
         shell = self._shell
         shell.compile.cell_file = cell.file
         shell.execution_count = cell.execution_count
-        self._capture.running = self._begin_parent(cell.parent)
+        self._capture.running = self._begin_parent(cell)
         self._kernel._forward_input(allow_stdin=True)
         try:
             with self._interrupts.in_cell():
-                return self._loop.run(self._run_as_ipykernel(cell))
+                return self._run_as_ipykernel(cell)
         except (KeyboardInterrupt, GpuDeadline) as interrupt:  # in the shell's own last steps
             shell.showtraceback()
             result = ExecutionResult(None)
@@ -215,29 +215,37 @@ class TaskRunner:
         finally:
             self._kernel._restore_input()
 
-    def _begin_parent(self, parent: dict[str, Any]) -> str:
+    def _begin_parent(self, cell: RunCell) -> str:
         """Makes the cell's request the one under which things are shown; gives its id."""
-        header = parent.get("header") or {}
-        self._kernel.set_parent([str(header.get("session", "")).encode()], parent)
-        return str(header.get("msg_id", ""))
+        for channel, parent in (("control", cell.control_parent), ("shell", cell.parent)):
+            session = (parent.get("header") or {}).get("session", "")
+            self._kernel.set_parent([str(session).encode()], parent, channel)
+        return str((cell.parent.get("header") or {}).get("msg_id", ""))
 
-    async def _run_as_ipykernel(self, cell: RunCell) -> Any:
+    def _run_as_ipykernel(self, cell: RunCell) -> Any:
         """Runs the cell inside the loop: awaited where it awaits, else in one go."""
-        shell, code = self._shell, cell.code
-        how = {"store_history": cell.history, "silent": cell.silent}
+        shell = self._shell
         failed = None
         try:
-            transformed = shell.transform_cell(code)
+            transformed = shell.transform_cell(cell.code)
         except Exception:
-            transformed, failed = code, sys.exc_info()
+            transformed, failed = cell.code, sys.exc_info()
         before = {"transformed_cell": transformed, "preprocessing_exc_tuple": failed}
-        awaits = shell.loop_runner is _asyncio_runner and shell.should_run_async(code, **before)
-        if not awaits:
-            return shell.run_cell(code, **how)
+        # A runner of another library (`%autoawait trio`) is called by the shell itself.
+        ours = shell.loop_runner is _asyncio_runner
+        awaits = ours and shell.should_run_async(cell.code, **before)
+        work = self._run_awaiting(cell, before) if awaits else self._run_at_once(cell)
+        return self._loop.run(work, awaits=awaits)
+
+    async def _run_at_once(self, cell: RunCell) -> Any:
+        return self._shell.run_cell(cell.code, store_history=cell.history, silent=cell.silent)
+
+    async def _run_awaiting(self, cell: RunCell, before: dict[str, Any]) -> Any:
+        shell, how = self._shell, {"store_history": cell.history, "silent": cell.silent}
         shell._last_traceback, shell._last_traceback_during_displayhook = None, False
         result = None
         try:
-            result = await shell.run_cell_async(code, **how, **before)
+            result = await shell.run_cell_async(cell.code, **how, **before)
         finally:
             shell.events.trigger("post_execute")
             if not cell.silent:
@@ -272,6 +280,7 @@ class TaskRunner:
             specs=shipment.specs,
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
+            left_running=self._loop.left_running,
         )
         self._shell.payload_manager.clear_payload()
         begun = time.monotonic()
