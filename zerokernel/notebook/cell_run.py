@@ -9,6 +9,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import StdinNotImplementedError
+
 from zerokernel.crossing import Committed, Shipment
 from zerokernel.errors import (
     BrokerLost,
@@ -124,6 +126,7 @@ class CellRun:
             KeyboardInterrupt: The person stopped it while it waited.
         """
         try:
+            self._connection.begin_cell()
             self._ask_for_lease()
             with self._noticing_loss():
                 self._prepare(self._connection.ensure_link())
@@ -141,6 +144,7 @@ class CellRun:
         finally:
             self._interrupts.close()
             self._connection.unwant(self._request)
+            self._connection.watch_late_outputs()
         self.story.ended(self._sent_bytes, committed.byte_count)
         self._show_receipt(committed)
         if error is not None:
@@ -311,7 +315,8 @@ class CellRun:
         What a worker's socket might not hold is withheld until the grant where the worker
         would not read it, or its memory is to be left to others meanwhile.
         """
-        shipment = self._connection.replica.ship(self._cell.names)
+        names = self._connection.background_names.union(self._cell.names)
+        shipment = self._connection.replica.ship(sorted(names))
         self._withheld = shipment
         if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
@@ -334,6 +339,9 @@ class CellRun:
                 history=cell.history,
                 sources=unknown,
                 output_limits=link.output_limits,
+                control_parent=cell.control_parent,
+                silent=cell.silent,
+                linger=self._options.background,
             )
         )
 
@@ -356,9 +364,12 @@ class CellRun:
 
     def _ask(self, request: InputRequest) -> InputReply:
         try:
-            return InputReply(self._relay.ask(request.prompt, request.password))
+            with self._interrupts.raising():
+                return InputReply(self._relay.ask(request.prompt, request.password))
         except KeyboardInterrupt:
             return InputReply("", interrupted=True)
+        except StdinNotImplementedError as error:  # the front end said that it cannot be asked
+            return InputReply("", refused=str(error))
 
     @contextlib.contextmanager
     def _noticing_loss(self) -> Iterator[None]:
@@ -441,9 +452,15 @@ class CellRun:
                 f"What the cell made could not be rebuilt in the notebook, which is as it was "
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
+        if finished.left_running:
+            self._connection.keep_for_background((*self._cell.names, *committed.bound))
+        else:
+            self._connection.background_names = frozenset()
         if self._connection.link is not None:
             self._connection.link.apply_surroundings(staged.extra.get("ambient") or {})
         self._relay.finish(staged.extra.get("result"))
+        if staged.extra.get("exit_now"):
+            self._shell.exit_now = True
         self._relay.forward_payload(finished.payload)
         if finished.display_failed:
             self._relay.mark_display_failed()

@@ -10,7 +10,7 @@ from typing import Any
 
 from zerokernel import memory
 from zerokernel.crossing import KernelReplica, Shipment, allocate, ambient
-from zerokernel.errors import ChannelClosed, MalformedMessage, ResultsTooLarge, ZeroKernelError
+from zerokernel.errors import MalformedMessage, ResultsTooLarge
 from zerokernel.messages import (
     CellFinished,
     CellStarted,
@@ -151,16 +151,6 @@ class WorkerLink:
         if isinstance(received.message, CellStarted):
             self._staging.give_back()
         return received, self._owners.pop(id(received.message), ())
-
-    def is_alive(self) -> bool:
-        """Whether the worker's end is still open."""
-        try:
-            self._channel.receive(0)
-        except TimeoutError:
-            return True
-        except (ChannelClosed, ZeroKernelError):
-            return False
-        return True  # a late message of an earlier cell, which nobody waits for any more
 
     def close(self) -> None:
         """Closes the channel, which ends the worker."""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from IPython.core.async_helpers import _asyncio_runner
+from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import ExecutionResult
 
 from zerokernel.crossing import WorkerReplica, allocate, ambient
@@ -37,6 +39,7 @@ from zerokernel.messages import (
 )
 from zerokernel.wire import Channel, Received
 from zerokernel.worker import namespace
+from zerokernel.worker.cell_loop import CellLoop
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
 from zerokernel.worker.inbox import Inbox
@@ -59,6 +62,7 @@ class TaskRunner:
         interrupts: Interrupts,
         inbox: Inbox,
         capture: OutputCapture,
+        loop: CellLoop,
     ) -> None:
         shell: Any = kernel.shell
         self._shell = shell
@@ -68,6 +72,7 @@ class TaskRunner:
         self._interrupts = interrupts
         self._inbox = inbox
         self._capture = capture
+        self._loop = loop
         self._replica = WorkerReplica(self._shell.user_ns)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
@@ -83,6 +88,7 @@ class TaskRunner:
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
         shell.running_code = interrupts.in_code
+        interrupts.awaiting = loop.interrupt
 
     def allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
         """Gives memory for a message's buffers: the payload, then the objects' own."""
@@ -112,6 +118,7 @@ class TaskRunner:
     # --- the task -----------------------------------------------------------------------
 
     def _run(self, cell: RunCell, bind: Bind) -> None:
+        self._inbox.next_cell.clear()
         binding = _timed(lambda: bind_slice(bind))
         self._know_sources(cell.sources)
         self._capture.begin(OutputLimits(**cell.output_limits))
@@ -133,7 +140,11 @@ class TaskRunner:
         ran = time.monotonic() - begun
         self._control.send(TaskReturning(bind.session, bind.lease, ran))
         self._finish(cell, result, ran)
+        ran += self._loop.linger(min(cell.linger, bind.limit - ran), self._is_next_cell_here)
         self._control.send(TaskEnded(bind.session, bind.lease, ran))
+
+    def _is_next_cell_here(self) -> bool:
+        return self._inbox.next_cell.is_set() or not self._inbox.orders.empty()
 
     # --- its time -----------------------------------------------------------------------
 
@@ -191,11 +202,11 @@ class TaskRunner:
         shell = self._shell
         shell.compile.cell_file = cell.file
         shell.execution_count = cell.execution_count
-        shell.set_parent(cell.parent)
+        self._capture.running = self._begin_parent(cell)
         self._kernel._forward_input(allow_stdin=True)
         try:
             with self._interrupts.in_cell():
-                return shell.run_cell(cell.code, store_history=cell.history, silent=False)
+                return self._run_as_ipykernel(cell)
         except (KeyboardInterrupt, GpuDeadline) as interrupt:  # in the shell's own last steps
             shell.showtraceback()
             result = ExecutionResult(None)
@@ -204,16 +215,56 @@ class TaskRunner:
         finally:
             self._kernel._restore_input()
 
+    def _begin_parent(self, cell: RunCell) -> str:
+        """Makes the cell's request the one under which things are shown; gives its id."""
+        for channel, parent in (("control", cell.control_parent), ("shell", cell.parent)):
+            session = (parent.get("header") or {}).get("session", "")
+            self._kernel.set_parent([str(session).encode()], parent, channel)
+        return str((cell.parent.get("header") or {}).get("msg_id", ""))
+
+    def _run_as_ipykernel(self, cell: RunCell) -> Any:
+        """Runs the cell inside the loop: awaited where it awaits, else in one go."""
+        shell = self._shell
+        failed = None
+        try:
+            transformed = shell.transform_cell(cell.code)
+        except Exception:
+            transformed, failed = cell.code, sys.exc_info()
+        before = {"transformed_cell": transformed, "preprocessing_exc_tuple": failed}
+        # A runner of another library (`%autoawait trio`) is called by the shell itself.
+        ours = shell.loop_runner is _asyncio_runner
+        awaits = ours and shell.should_run_async(cell.code, **before)
+        work = self._run_awaiting(cell, before) if awaits else self._run_at_once(cell)
+        return self._loop.run(work, awaits=awaits)
+
+    async def _run_at_once(self, cell: RunCell) -> Any:
+        return self._shell.run_cell(cell.code, store_history=cell.history, silent=cell.silent)
+
+    async def _run_awaiting(self, cell: RunCell, before: dict[str, Any]) -> Any:
+        shell, how = self._shell, {"store_history": cell.history, "silent": cell.silent}
+        shell._last_traceback, shell._last_traceback_during_displayhook = None, False
+        result = None
+        try:
+            result = await shell.run_cell_async(cell.code, **how, **before)
+        finally:
+            shell.events.trigger("post_execute")
+            if not cell.silent:
+                shell.events.trigger("post_run_cell", result)
+        return result
+
     def _finish(self, cell: RunCell, result: Any, ran: float) -> None:
         """Sends home what the cell showed last, changed and bound."""
         self._capture.finish()
+        self._capture.running = ""
         error = result.error_before_exec or result.error_in_exec
         before, self._surroundings = self._surroundings or {}, ambient.capture_ambient()
         extra: dict[str, Any] = {
             "ambient": ambient.diff(before, self._surroundings),
             "result": result.result,
             "error": error,
+            "exit_now": bool(self._shell.exit_now),
         }
+        self._shell.exit_now = False
         try:
             shipment = self._replica.returns(extra)
         except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
@@ -229,6 +280,7 @@ class TaskRunner:
             specs=shipment.specs,
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
+            left_running=self._loop.left_running,
         )
         self._shell.payload_manager.clear_payload()
         begun = time.monotonic()
@@ -270,6 +322,8 @@ class TaskRunner:
         assert isinstance(answer, InputReply)
         if answer.interrupted:
             raise KeyboardInterrupt("Interrupted by user")
+        if answer.refused:
+            raise StdinNotImplementedError(answer.refused)
         return answer.value
 
     # --- outputs ------------------------------------------------------------------------
@@ -280,12 +334,16 @@ class TaskRunner:
         content: dict[str, Any],
         metadata: dict[str, Any],
         buffers: Sequence[bytes | memoryview],
+        parent: dict[str, Any] | None = None,
     ) -> None:
-        """Sends one output; an error waits until it is known whether it ended the cell."""
+        """Sends one output; an error waits until it is known whether it ended the cell.
+
+        ``parent`` is the header of the request that it belongs to, if not to the cell that runs.
+        """
         with self._interrupts.held(), self._publishing:
             self._send_error()
-            output = Output(kind, content, metadata)
-            if kind == "error":
+            output = Output(kind, content, metadata, parent or {})
+            if kind == "error" and not parent:
                 self._error = output
             else:
                 self._channel.send(output, buffers)
