@@ -153,8 +153,10 @@ DERIVED: list[Kinds] = [
     (
         is_array,
         "{p}[1:]|{p}[::2]|{p}.T|{p}.reshape(-1)|{p}[::-1]|{p}.view()|{p}.copy()|{p}[:0]|"
-        "np.concatenate([{p}, {p}])|{p}.astype('f4')|np.asfortranarray({p})|torch.from_numpy({p})",
+        "np.concatenate([{p}, {p}])|{p}.astype('f4')|np.asfortranarray({p})",
     ),
+    # Of memory that is read-only torch warns once a process, and so once more in a worker.
+    (lambda x: is_array(x) and x.flags.writeable, "torch.from_numpy({p})"),
     (is_tensor, "{p}[1:]|{p}.view(-1)|{p}.t()|{p}.detach()|{p}.clone()|{p}.numpy()|{p}[::2]"),
     (_is(bytearray), "np.frombuffer({p}, dtype='u1')|bytes({p})|{p}[2:]"),
     (_is(bytes), "np.frombuffer({p}, dtype='u1')|{p}[1:]"),
@@ -235,7 +237,6 @@ try: raise Mistake({v})
 except Mistake as n{i}: n{j} = n{i}.a
 raise Mistake({v})
 n{i} = random.random(), np.random.randint(99)
-with io.StringIO() as n{i}: n{i}.write('closed')
 print('before'); assert n{i} is n{j}
 n{i} = globals().get('n{j}')
 n{i} = vars().pop('n{j}', None)
