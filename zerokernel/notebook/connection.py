@@ -224,10 +224,12 @@ class Connection:
         """The notebook's side of the crossing."""
         if self._replica is None:
             from zerokernel.crossing import KernelReplica
+            from zerokernel.crossing.shell import travels_by_name
 
             hidden = self._shell.user_ns_hidden
             own = {name: hidden[name] for name in _SHELLS_NAMES if name in hidden}
             self._replica = KernelReplica(self._shell.user_ns, own)
+            travels_by_name(self._shell)
         return self._replica
 
     def ensure_link(self) -> WorkerLink:

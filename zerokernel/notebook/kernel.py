@@ -45,11 +45,12 @@ class ZeroKernel(IPythonKernel):
             _, parts = session.feed_identities(msg, copy=False)
             if b'"comm_' not in bytes(parts[1]):  # the header; most messages are others
                 return False
-            message = session.deserialize(parts, copy=False)
+            # Without the content, or ipykernel would be told that it has seen the message.
+            message = session.deserialize(parts, content=False, copy=False)
+            content = session.unpack(message["content"])
         except Exception:
             return False  # ipykernel says what is wrong with it
         kind = message["header"]["msg_type"]
         if kind not in ("comm_msg", "comm_close"):
             return False
-        parts = (message["content"], message["metadata"], message["buffers"])
-        return bool(gpu.forward_comm(kind, *parts))
+        return bool(gpu.forward_comm(kind, content, message["metadata"], message["buffers"]))
