@@ -281,9 +281,10 @@ class KernelReplica:
         self.stale -= draft.sent
         for token in draft.sent & self._now.keys():
             self.digests[token] = self._now[token]
+        renewed = draft.sent | self.snapshot.holders(draft.replaced) - self.stale
+        renewed -= set(draft.replaced)
         self.ledger.forget(draft.replaced)
         tokens, objects = draft.numbered(self._number)
-        renewed = draft.sent - set(draft.replaced)
         self.take_in(tokens, objects, renewed, envelope_ids(draft.envelopes))
 
     def take_in(

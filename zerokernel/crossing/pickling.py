@@ -220,6 +220,11 @@ class CuttingPacker(Packer):
         self.met[token] = obj
         return token
 
+    def spell_out(self, kinds: frozenset[type]) -> None:
+        """Writes objects of some types by value, also those that the other side holds."""
+        find = self._find
+        self._find = lambda obj: None if type(obj) in kinds else find(obj)
+
     def dump_whole(self, obj: Any) -> None:
         """Pickles one known object by value, cutting at all others."""
         self.whole = obj

@@ -239,6 +239,7 @@ class Staged:
                 replica.digests[token] = numbers[number]
         self._changes, self._names = [], {}
         self._tokens, self._objects, self._end = [], [], {}
+        written = written | replica.snapshot.holders(gone) - replica.stale
         replica.ledger.forget(gone)
         replica.ledger.release()
         replica.take_in(tokens, objects, written, envelope_ids(self._envelopes))

@@ -116,6 +116,7 @@ class WorkerReplica:
                 names.update(value)
             elif kind == CHANGES:
                 written |= self._apply(value, owners, replaced)
+        written |= self._snapshot.holders(token for token, _ in replaced.values())
         written |= self._replace(replaced)
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
@@ -218,11 +219,16 @@ class WorkerReplica:
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
-        lost = [name for name in worker_only if name in self._namespace]
+        # Of a changed object that cannot return the notebook keeps what it has, and its name.
+        lost = [name for name in worker_only if name in self._namespace and self._is_bound(name)]
         only = self._only - bound.keys() - set(deleted) | set(lost)
         draft.put(END, self._end(draft, deleted + lost, only, worker_only))
         self._only_next = only
         return draft
+
+    def _is_bound(self, name: str) -> bool:
+        """Whether the cell bound a name."""
+        return name not in self._before or self._before[name] is not self._namespace[name]
 
     def _end(
         self, draft: Draft, deleted: list[str], only: set[str], worker_only: dict[str, str]
@@ -327,6 +333,7 @@ class WorkerReplica:
         draft, self._sent = self._sent, None
         if draft is None:
             return
+        renewed = draft.sent | self._snapshot.holders(draft.replaced) | self._stuck
         self._drop(draft.replaced)
         tokens, objects = draft.numbered(self._number)
         skip = instance_dicts(objects)
@@ -340,7 +347,7 @@ class WorkerReplica:
         tokens, objects = list(compress(tokens, fresh)), list(compress(objects, fresh))
         self._holdings.add(tokens, objects)
         self._only = self._only_next
-        self._snap(tokens, objects, draft.sent - set(draft.replaced) | self._stuck)
+        self._snap(tokens, objects, renewed)
         self._before = dict(self._namespace)
 
     # -- what changed ------------------------------------------------------------------

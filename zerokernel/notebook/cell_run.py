@@ -280,19 +280,23 @@ class CellRun:
     def _on_worker_gone(self, gone: WorkerGone) -> None:
         if self._finished is not None:
             return  # it said all that it had to say; what it shared with us is still to be written
-        if self._lost_at is not None and self._gone is None:
-            self._gone = gone  # explains the channel that closed before
-            return
-        if not self._connection.is_our_worker(gone):
+        explains = self._lost_at is not None and self._gone is None  # the channel closed before
+        if not explains and not self._connection.is_our_worker(gone):
             return  # an earlier worker's end, told late
-        withdrawn = gone.cause == Cause.CANCELLED  # an earlier cell's lease, not this request
-        if self._granted is None and (withdrawn or rule_of(gone.cause).again):
+        if self._granted is None and self._is_replaceable(gone.cause):
             self._replace_worker()
             return
         self._gone = gone
-        self._hear_out()
+        if not explains:
+            self._hear_out()
         if self._finished is None:
             self._lose_worker()
+
+    def _is_replaceable(self, cause: str) -> bool:
+        """Whether another worker may do instead of one that ended before the grant."""
+        if cause == Cause.CANCELLED:
+            return True  # an earlier cell was: this request would have been refused
+        return rule_of(cause).again and not self._replaced
 
     def _hear_out(self) -> None:
         """Takes in what a worker sent before it ended, such as a result that was on its way."""
@@ -395,15 +399,15 @@ class CellRun:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
             cause = self._lease_end or (Cause.BROKER_LOST if self._broker.away else Cause.EXITED)
-            error = failure.of_worker(self._gone or WorkerGone(self._connection.id, cause))
-            if self._granted is not None or self._replaced or not error.again:
-                raise error
-            self._replaced = True
-            self._lost_at = self._gone = None
+            gone = self._gone or WorkerGone(self._connection.id, cause)
+            if self._granted is not None or not self._is_replaceable(gone.cause):
+                raise failure.of_worker(gone)
             self._replace_worker()
 
     def _replace_worker(self) -> None:
         """While the request waits, and keeps its place, a new worker gets everything."""
+        self._lost_at = self._gone = None
+        self._replaced = True
         self._connection.drop_worker()
         self._prepare(self._connection.ensure_link())
 
