@@ -35,6 +35,19 @@ markers =
     flaky: may be run again, by a plugin that we do not use
 """
 
+CONFTEST = """\
+import pytest
+from tests.utils import new_kernel
+
+def pytest_addoption(parser):
+    parser.addoption("--cov", action="store_true", help="asked for by the tests of subshells")
+
+@pytest.fixture
+def kc():
+    with new_kernel() as client:
+        yield client
+"""
+
 
 class NoIndex(Exception):
     """The sdist is not here, and there is no package index to fetch it from."""
@@ -100,6 +113,7 @@ class Suite:
             source / "tests", directory / "tests", ignore=shutil.ignore_patterns("conftest.py")
         )
         (directory / "pytest.ini").write_text(CONFIGURATION)
+        (directory / "conftest.py").write_text(CONFTEST)
         jupyter = directory / "jupyter" / "kernels" / "python3"
         shutil.copytree(ROOT / "kernelspec", jupyter)
         profile = directory / "ipython" / "profile_default"

@@ -40,8 +40,10 @@ from zerokernel.messages.supervisor import (
     WorkerParked,
 )
 from zerokernel.messages.worker import (
+    END_OF_INPUT,
     CellFinished,
     CellStarted,
+    CommMessage,
     FetchedName,
     FetchName,
     InputReply,
@@ -56,11 +58,13 @@ from zerokernel.messages.worker import (
 )
 
 __all__ = [
+    "END_OF_INPUT",
     "PROTOCOL_VERSION",
     "Bind",
     "CancelRequest",
     "CellFinished",
     "CellStarted",
+    "CommMessage",
     "EndWorker",
     "ExtendLimit",
     "FetchName",

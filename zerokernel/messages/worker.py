@@ -96,6 +96,23 @@ class Output(Message):
 
 
 @dataclass(frozen=True)
+class CommMessage(Message):
+    """What the front end says on a comm that the worker opened, with its buffers.
+
+    Attributes:
+        type: "comm_msg" or "comm_close".
+    """
+
+    type: str
+    content: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+END_OF_INPUT = "\x04"
+"""An answer to InputRequest that is none: Jupyter's word for the end of the input."""
+
+
+@dataclass(frozen=True)
 class InputRequest(Message):
     """The cell asks the person a question; the kernel answers with InputReply."""
 

@@ -21,6 +21,7 @@ from zerokernel.errors import (
 )
 from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
+    END_OF_INPUT,
     CellFinished,
     CellStarted,
     EndWorker,
@@ -89,7 +90,7 @@ class CellRun:
         self._cell = cell
         self._options = options
         self._status = status
-        self._relay = OutputRelay(shell)
+        self._relay = OutputRelay(shell, connection.comms)
         self._request = uuid.uuid4().hex
         self.story = Story(cell.execution_count)
         self._interrupts = InterruptCount()
@@ -368,6 +369,8 @@ class CellRun:
                 return InputReply(self._relay.ask(request.prompt, request.password))
         except KeyboardInterrupt:
             return InputReply("", interrupted=True)
+        except EOFError:
+            return InputReply(END_OF_INPUT)
         except StdinNotImplementedError as error:  # the front end said that it cannot be asked
             return InputReply("", refused=str(error))
 

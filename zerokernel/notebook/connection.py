@@ -41,6 +41,7 @@ class Connection:
     Attributes:
         id: The session's: made here; broker and supervisor know it by that.
         link: The channel to the session's worker, None while it has none.
+        comms: Ids of the comms that the worker opened: what the front end says on them is for it.
         background_names: What threads and tasks that cells left in the worker may use: the
             worker keeps no other names than those that are sent to it.
     """
@@ -48,6 +49,7 @@ class Connection:
     def __init__(self, shell: Any, settings: Settings) -> None:
         self.id = uuid.uuid4().hex
         self.link: WorkerLink | None = None
+        self.comms: set[str] = set()
         self.background_names: frozenset[str] = frozenset()
         self._shell = shell
         self._settings = settings
@@ -222,10 +224,12 @@ class Connection:
         """The notebook's side of the crossing."""
         if self._replica is None:
             from zerokernel.crossing import KernelReplica
+            from zerokernel.crossing.shell import travels_by_name
 
             hidden = self._shell.user_ns_hidden
             own = {name: hidden[name] for name in _SHELLS_NAMES if name in hidden}
             self._replica = KernelReplica(self._shell.user_ns, own)
+            travels_by_name(self._shell)
         return self._replica
 
     def ensure_link(self) -> WorkerLink:
@@ -274,7 +278,7 @@ class Connection:
         if self._late_outputs is None:
             from zerokernel.notebook.late_outputs import LateOutputs
 
-            self._late_outputs = LateOutputs(self._shell)
+            self._late_outputs = LateOutputs(self._shell, self.comms)
         return self._late_outputs
 
     def watch_late_outputs(self) -> None:
@@ -299,6 +303,7 @@ class Connection:
         """Forgets the worker; what is sent next is sent whole."""
         link, self.link = self.link, None
         self._late.unwatch()
+        self.comms.clear()
         self.background_names = frozenset()
         if link is not None:
             link.close()

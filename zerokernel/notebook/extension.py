@@ -81,6 +81,12 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     return Loaded(session, magics, matcher, every_cell)
 
 
+def session_of(shell: Any) -> Any:
+    """The session behind a shell's GPU cells, None where nothing is loaded."""
+    loaded = _loaded.get(shell)
+    return loaded.session if loaded is not None else None
+
+
 def unload(shell: Any) -> None:
     """Takes everything back and ends the session's worker; harmless where nothing is loaded."""
     loaded = _loaded.pop(shell, None)

@@ -22,8 +22,8 @@ class LateOutputs:
     All on the thread that runs the cells: nobody else reads the channel meanwhile.
     """
 
-    def __init__(self, shell: Any) -> None:
-        self._relay = OutputRelay(shell)
+    def __init__(self, shell: Any, comms: set[str]) -> None:
+        self._relay = OutputRelay(shell, comms)
         self._loop: Any = getattr(getattr(shell, "kernel", None), "io_loop", None)
         self._link: WorkerLink | None = None
         self._descriptor = -1

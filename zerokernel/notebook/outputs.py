@@ -17,10 +17,15 @@ class OutputRelay:
 
     Each kind goes through the shell's own publisher, so that `%%capture`, output hooks and
     display history see it.
+
+    Args:
+        shell: The notebook's shell.
+        comms: Ids of the comms that are open in the worker, kept up to date here.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, comms: set[str]) -> None:
         self._shell = shell
+        self._comms = comms
         self._last_traceback: list[str] = []
         self._parent: dict[str, Any] | None = None  # of what is shown now, if not the current
 
@@ -31,7 +36,15 @@ class OutputRelay:
             if handler is not None:
                 handler(output.content, output.metadata)
             elif output.type.startswith("comm_"):
+                self._note_comm(output)
                 self._send(output, buffers)
+
+    def _note_comm(self, output: Output) -> None:
+        identity = output.content.get("comm_id", "")
+        if output.type == "comm_open":
+            self._comms.add(identity)
+        elif output.type == "comm_close":
+            self._comms.discard(identity)
 
     @contextlib.contextmanager
     def _under(self, header: dict[str, Any]) -> Iterator[None]:

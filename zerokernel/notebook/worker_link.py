@@ -141,9 +141,9 @@ class WorkerLink:
         reason = shipment.absent.get(name, "")
         return self._send(FetchedName(name, True, reason, tuple(shipment.specs)), shipment)
 
-    def send(self, message: Message) -> None:
-        """Sends a message without buffers."""
-        self._channel.send(message)
+    def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
+        """Sends a message, from any thread."""
+        self._channel.send(message, buffers)
 
     def receive(self, timeout: float) -> tuple[Received, Sequence[Any]]:
         """The next message, and for results the objects that own their buffers."""

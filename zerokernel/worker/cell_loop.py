@@ -62,6 +62,12 @@ class CellLoop:
         """
         return self._cell is not None and self._cell.interrupt(error)
 
+    def call_soon(self, work: Callable[[], None]) -> None:
+        """From any thread: has the work done when the loop turns, in a cell that awaits."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # a cell closed it
+                self._loop.call_soon_threadsafe(work)
+
     def _open_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None or self._loop.is_closed():  # a cell may close what it gets
             self._loop = asyncio.new_event_loop()

@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Instance, Type
 from traitlets.config import Config
 
+from zerokernel.crossing.shell import travels_by_name
 from zerokernel.worker import namespace
 from zerokernel.worker.output import PublishingSession
 
@@ -113,6 +114,7 @@ def build_shell() -> WorkerKernel:
     InteractiveShell._instance = kernel.shell
     shell: Any = kernel.shell
     shell.history_manager.outputs = NoOutputs()
+    travels_by_name(shell)
     _warm_up(kernel.shell)
     return kernel
 

@@ -19,9 +19,11 @@ from IPython.core.interactiveshell import ExecutionResult
 from zerokernel.crossing import WorkerReplica, allocate, ambient
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
+    END_OF_INPUT,
     Bind,
     CellFinished,
     CellStarted,
+    CommMessage,
     ExtendLimit,
     FetchedName,
     FetchName,
@@ -85,6 +87,7 @@ class TaskRunner:
         self._running: Bind | None = None
         self._deadline = Deadline(interrupts, self._ask_for_time, self._say_stuck)
         inbox.extended = self._extended
+        inbox.comm = lambda received: loop.call_soon(lambda: self._hear_comm(received))
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
         shell.running_code = interrupts.in_code
@@ -324,7 +327,22 @@ class TaskRunner:
             raise KeyboardInterrupt("Interrupted by user")
         if answer.refused:
             raise StdinNotImplementedError(answer.refused)
+        if answer.value == END_OF_INPUT:
+            raise EOFError
         return answer.value
+
+    def _hear_comm(self, received: Received) -> None:
+        """Hands the comm what the front end says; ipykernel's manager reports what fails."""
+        message = received.message
+        assert isinstance(message, CommMessage)
+        header = {"msg_type": message.type}
+        parts: dict[str, Any] = {
+            "content": message.content,
+            "metadata": message.metadata,
+            "header": header,
+        }
+        parts["buffers"] = received.buffers
+        getattr(self._kernel.comm_manager, message.type)(None, None, parts)
 
     # --- outputs ------------------------------------------------------------------------
 
