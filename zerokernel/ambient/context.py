@@ -57,5 +57,5 @@ def _is_in_a_library(one: ContextVar[Any]) -> bool:
 variables = _Variables()
 
 CONTEXT: tuple[Setting, ...] = (
-    Setting("contextvars", variables.read, variables.write, keyed=True, live=True),
+    Setting("contextvars", variables.read, variables.write, keyed=True, followed=True, live=True),
 )

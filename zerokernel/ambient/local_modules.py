@@ -7,11 +7,12 @@ cross: `config.DEBUG = True` in a cell holds in the other process as well.
 
 from __future__ import annotations
 
+import marshal
 import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, repeat
 from operator import is_
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -23,7 +24,9 @@ from zerokernel.ambient.setting import GONE
 DEEP = 500
 """So many references below an attribute are looked at for changes in place."""
 
-FIRST, ANEW, AGAIN = "first", "anew", "again"
+FIRST, ANEW, AGAIN, OUT = "first", "anew", "again", "out"
+"""How a module came to run: imported first; anew, having been taken out of `sys.modules`; by a
+reload. Or it was taken out."""
 
 Key = tuple[str, str, str]
 """Module, class in it ("" for the module itself) and attribute."""
@@ -40,23 +43,25 @@ class _Loaded:
     ran: int
     how: str
     held: dict[Key, tuple[Any, list[Any]]] = field(default_factory=dict)
-    touched: dict[Key, tuple[int, bool]] = field(default_factory=dict)
+    touched: dict[Key, tuple[int, tuple[Any, ...]]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A module ran: first, anew (it had been taken out of `sys.modules`) or again (a reload)."""
-
-    code: CodeType | None
-    how: str
+Ran = tuple[str, bytes]
+"""A module ran: how (`FIRST`…), and its code, marshalled."""
 
 
 @dataclass(frozen=True)
 class Set:
-    """An attribute was set, or its value changed ``in_place``."""
+    """An attribute was set, or its value changed in place.
+
+    Attributes:
+        value: What it is now; `GONE` where it was deleted.
+        kept: Of a value that changed in place this and what below it was there before: these
+            are the same objects still.
+    """
 
     value: Any
-    in_place: bool
+    kept: tuple[Any, ...] = ()
 
 
 class LocalModules:
@@ -78,7 +83,7 @@ class LocalModules:
             if isinstance(module, ModuleType) and is_users(name, getattr(module, "__file__", None)):
                 loaded = self._note(module, _code_of(module), FIRST)
                 atoms = [key for key, (value, _) in loaded.held.items() if type(value) in _ATOMS]
-                loaded.touched = dict.fromkeys(atoms, (self.clock, False))
+                loaded.touched = dict.fromkeys(atoms, (self.clock, ()))
         on_import.watch(self._on_run)
 
     def _on_run(self, module: ModuleType, code: CodeType) -> None:
@@ -112,46 +117,55 @@ class LocalModules:
             held = loaded.held
             for key in held.keys() - now.keys():
                 del held[key]
-                loaded.touched[key] = (self.clock, False)
+                loaded.touched[key] = (self.clock, ())
             for key, value in now.items():
                 before = held.get(key)
                 below = _below(value)
                 if before is None or before[0] is not value:
-                    loaded.touched[key] = (self.clock, False)
+                    loaded.touched[key] = (self.clock, ())
                 elif len(before[1]) != len(below) or not all(map(is_, before[1], below)):
-                    loaded.touched[key] = (self.clock, True)
+                    loaded.touched[key] = (self.clock, _kept(value, before[1], below))
                 else:
                     continue
                 held[key] = (value, below)
         return self.clock
 
-    def changes(self, since: int, *, whole: bool) -> dict[str, Any]:
-        """What happened after ``since``: labels with what `apply` takes.
+    def ran(self, since: int, *, whole: bool) -> dict[str, Ran]:
+        """Which modules ran after ``since``, or were taken out.
 
         Args:
-            since: A time that `look` gave, 0 for what differs from the modules' own code.
+            since: A time that `look` gave, 0 for all.
             whole: The other side is new: it needs the code of modules whose files changed.
         """
-        found: dict[str, Any] = {}
-        if not whole:
-            found |= {
-                f"module {name}": (name, GONE) for name, at in self._gone.items() if at > since
-            }
-        for name, loaded in self._loaded.items():
-            if loaded.ran > since and (not whole or loaded.code != _code_of(loaded.module)):
-                found[f"module {name}"] = (name, Ran(loaded.code, FIRST if whole else loaded.how))
-            for key, (at, in_place) in loaded.touched.items():
+        if whole:
+            edited = (one for one in self._loaded.values() if one.code != _code_of(one.module))
+            return {one.module.__name__: (FIRST, marshal.dumps(one.code)) for one in edited}
+        found = {name: (OUT, b"") for name, at in self._gone.items() if at > since}
+        return found | {
+            name: (one.how, marshal.dumps(one.code))
+            for name, one in self._loaded.items()
+            if one.ran > since
+        }
+
+    def sets(self, since: int) -> dict[str, tuple[Key, Set]]:
+        """What was set after ``since`` (0: since the modules ran), by what notes call it."""
+        found: dict[str, tuple[Key, Set]] = {}
+        for loaded in self._loaded.values():
+            for key, (at, kept) in loaded.touched.items():
                 if at > since:
                     value = loaded.held[key][0] if key in loaded.held else GONE
-                    label = ".".join(part for part in key if part)
-                    found[label] = (key, Set(value, in_place))
+                    found[".".join(filter(None, key))] = (key, Set(value, kept))
         return found
 
-    def apply(self, changes: dict[str, Any], *, in_place: bool) -> list[str]:
-        """Does here what happened in the other process.
+    def run(self, ran: dict[str, Ran]) -> list[str]:
+        """Has modules run here as they did in the other process; gives a note for each failure."""
+        return [note for name, one in ran.items() if (note := self._run(name, *one))]
+
+    def apply(self, changes: dict[str, tuple[Key, Set]], *, in_place: bool) -> list[str]:
+        """Sets here what was set in the other process.
 
         Args:
-            changes: Of the other side's `changes`.
+            changes: Of the other side's `sets`.
             in_place: Whether what changed in place there is written into the object here,
                 to which other names may refer, or is bound instead.
 
@@ -161,32 +175,32 @@ class LocalModules:
         notes: list[str] = []
         sets: dict[str, dict[Key, Set]] = {}
         for key, change in changes.values():
-            if isinstance(key, str):
-                notes += self._run(key, change)
-            else:
-                sets.setdefault(key[0], {})[key] = change
+            sets.setdefault(key[0], {})[key] = change
         for name, some in sets.items():
             notes += self._apply_sets(name, some, in_place=in_place)
         return notes
 
-    def _run(self, name: str, change: Any) -> list[str]:
+    def _run(self, name: str, how: str, marshalled: bytes) -> str:
         present = sys.modules.get(name)
-        if change is not GONE and change.how == FIRST and present is not None:
-            return []  # imported here before, or for the objects that came
+        if how == FIRST and present is not None:
+            return ""  # imported here before, or for the objects that came
         self._waiting.pop(name, None)
-        on_import.use_code(name, None if change is GONE else change.code)
-        if present is None:
-            return []
-        if change is GONE or change.how != AGAIN:
-            del sys.modules[name]  # the next import runs it, as in the other process
-            self._loaded.pop(name, None)
-            return []
+        code: CodeType | None = marshal.loads(marshalled) if marshalled else None
+        if present is not None and how == AGAIN and code is not None:
+            return self._run_again(present, code)
+        on_import.use_code(name, code)
+        # The next import runs it, as in the other process.
+        sys.modules.pop(name, None)
+        self._loaded.pop(name, None)
+        return ""
+
+    def _run_again(self, module: ModuleType, code: CodeType) -> str:
         try:
-            exec(change.code, vars(present))
+            exec(code, vars(module))
         except Exception as error:
-            return [f"module {name} could not be reloaded ({type(error).__name__}: {error})"]
-        self._note(present, change.code, AGAIN)
-        return []
+            return f"`{module.__name__}` could not be reloaded ({type(error).__name__}: {error})"
+        self._note(module, code, AGAIN)
+        return ""
 
     def _apply_sets(self, name: str, sets: dict[Key, Set], *, in_place: bool) -> list[str]:
         if name not in self._loaded:
@@ -210,10 +224,11 @@ class LocalModules:
         old = vars(owner).get(attribute, GONE)
         if old is change.value:
             return
-        if change.in_place and in_place and _overwrite(old, change.value):
+        kept = {id(item) for item in change.kept}
+        if in_place and id(change.value) in kept and _overwrite(old, change.value, kept):
             return
         setattr(owner, attribute, change.value)
-        if change.in_place and old is not GONE and type(old) not in _ATOMS:
+        if change.kept and old is not GONE and type(old) not in _ATOMS:
             self._replace(old, change.value)
 
     def _replace(self, old: Any, new: Any) -> None:
@@ -274,24 +289,38 @@ def _inside(item: Any) -> list[Any]:
     return []
 
 
-def _overwrite(old: Any, new: Any) -> bool:
+def _kept(value: Any, before: list[Any], below: list[Any]) -> tuple[Any, ...]:
+    was = {id(item) for item in before}
+    there = (item for item in below if id(item) in was and type(item) not in _ATOMS)
+    return (value, *{id(item): item for item in there}.values())
+
+
+def _overwrite(old: Any, new: Any, kept: set[int]) -> bool:
     """Writes one object's content into another of its type, where that is known to be all."""
     if type(old) is not type(new):
         return False
     if type(old) is list:
-        old[:] = new
-    elif type(old) in (dict, set):
+        old[:] = map(_merged, [*old, *[GONE] * len(new)], new, repeat(kept))
+    elif type(old) is dict:
+        items = {key: _merged(old.get(key, GONE), value, kept) for key, value in new.items()}
+        old.clear()
+        old.update(items)
+    elif type(old) is set:
         old.clear()
         old.update(new)
     elif type(old) is deque and old.maxlen == new.maxlen:
         old.clear()
         old.extend(new)
     elif type(getattr(old, "__dict__", None)) is dict and not hasattr(type(old), "__slots__"):
-        vars(old).clear()
-        vars(old).update(vars(new))
+        _overwrite(vars(old), vars(new), kept)
     else:
         return False
     return True
+
+
+def _merged(old: Any, new: Any, kept: set[int]) -> Any:
+    """The object that stands here, with its new content, where it is the one of before."""
+    return old if old is new or (id(new) in kept and _overwrite(old, new, kept)) else new
 
 
 def _code_of(module: ModuleType) -> CodeType | None:

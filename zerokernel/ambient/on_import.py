@@ -48,7 +48,7 @@ class _Finder:
 
     def _run_users(self, run: Any, loader: Any, module: ModuleType) -> None:
         name = module.__name__
-        code = self.codes.get(name) or loader.get_code(name)
+        code = self.codes.pop(name, None) or loader.get_code(name)
         loader.get_code = lambda _name: code  # what runs is what is noted
         try:
             run(module)

@@ -27,11 +27,11 @@ _OWN_VARIABLES = frozenset(
 )
 
 
-def _directory() -> str | None:
+def _directory() -> Any:
     try:
         return os.getcwd()
     except FileNotFoundError:
-        return None
+        return GONE
 
 
 class _Environment:

@@ -8,7 +8,7 @@ import struct
 import sys
 from typing import Any
 
-from zerokernel.ambient.setting import Setting, pair
+from zerokernel.ambient.setting import GONE, Setting, pair
 
 
 class _NumpyGenerator:
@@ -90,21 +90,18 @@ def _torch_generator() -> Any:
     return getattr(sys.modules.get("torch"), "default_generator", None)
 
 
-def _torch_state(_: Any) -> bytes | None:
+def _torch_state(_: Any) -> Any:
     generator = _torch_generator()
-    if generator is None:
-        return None
-    state: bytes = generator.get_state().numpy().tobytes()
-    return state
+    return GONE if generator is None else generator.get_state().numpy().tobytes()
 
 
 def _put_torch(torch: Any, state: bytes) -> None:
     torch.default_generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
 
-def _torch_seed(_: Any) -> int | None:
+def _torch_seed(_: Any) -> Any:
     generator = _torch_generator()
-    return None if generator is None else int(generator.initial_seed())
+    return GONE if generator is None else generator.initial_seed()
 
 
 def _put_torch_seed(torch: Any, seed: int) -> None:

@@ -17,15 +17,18 @@ class _Filters:
     """The filters of warnings, without those that only this process has.
 
     The mutable state: the filters that were there before the session began and that speak of
-    one message or module: a worker's, of the libraries that it imported beforehand.
+    one message or module: a worker's, of the libraries that it imported beforehand; and those
+    of them that the notebook does not have.
     """
 
     def __init__(self) -> None:
+        self._first: list[Any] = []
         self._own: list[Any] = []
 
     def keep_own(self) -> None:
         """What is there now stays in this process, and ahead of the notebook's."""
-        self._own = [one for one in warnings.filters if one[1] is not None or one[3] is not None]
+        self._first = [one for one in warnings.filters if one[1] is not None or one[3] is not None]
+        self._own = self._first
 
     def read(self) -> list[Any]:
         if not self._own:
@@ -33,8 +36,8 @@ class _Filters:
         return [one for one in warnings.filters if one not in self._own]
 
     def write(self, filters: list[Any]) -> None:
-        fresh = [one for one in filters if one not in self._own]
-        warnings.filters[:] = [*self._own, *fresh]  # type: ignore[index]  # typed as a Sequence
+        self._own = [one for one in self._first if one not in filters]
+        warnings.filters[:] = [*self._own, *filters]  # type: ignore[index]  # typed as a Sequence
         # Otherwise modules keep the verdicts of the old filters.
         (getattr(warnings, "_filters_mutated", None) or _mutated_under_lock)()
 
@@ -126,6 +129,6 @@ filters = _Filters()
 
 REPORTING: tuple[Setting, ...] = (
     Setting("warnings.filters", filters.read, filters.write, live=True),
-    Setting("logging", loggers.read, loggers.write, keyed=True, live=True),
+    Setting("logging", loggers.read, loggers.write, keyed=True, followed=True, live=True),
     Setting("logging.captureWarnings", _captures_warnings, logging.captureWarnings),
 )

@@ -25,12 +25,13 @@ class Setting:
 
     Attributes:
         name: Unique; what notes call it.
-        read: Gives its value, None where it does not apply now. The value must not change
+        read: Gives its value, ``GONE`` where it does not apply now. The value must not change
             afterwards, whatever is set.
         write: Sets a value that ``read`` gave in the other process. Of a ``keyed`` setting
             it gets only the keys that differ, with ``GONE`` for those that went.
         module: Read and written only where this is imported; "" stands for always.
         keyed: The value is a dict that is compared key by key.
+        followed: Keyed, and an object among its values may change in place.
         exact: Keyed, and what the notebook does not have the worker must not have either.
         live: The value holds objects of the notebook, and travels with those.
     """
@@ -40,21 +41,38 @@ class Setting:
     write: Callable[[Any], object]
     module: str = ""
     keyed: bool = False
+    followed: bool = False
     exact: bool = False
     live: bool = False
 
 
 def difference(setting: Setting | None, old: Any, new: Any) -> Any:
     """What turns ``old`` into ``new``: the new value, or of a keyed one what differs; else GONE."""
+    if setting is not None and setting.followed:
+        return _followed(old, new) or GONE
     if old is new:
         return GONE
     if type(old) is dict and type(new) is dict and _same_objects(old, new):
         return GONE
     if setting is not None and setting.keyed and isinstance(old, dict):
-        changed = {key: value for key, value in new.items() if not same(old.get(key, GONE), value)}
-        changed |= dict.fromkeys(old.keys() - new.keys(), GONE)
-        return changed or GONE
+        return _changed(old, new) or GONE
     return GONE if same(old, new) else new
+
+
+def _changed(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
+    changed = {key: value for key, value in new.items() if not same(old.get(key, GONE), value)}
+    return changed | dict.fromkeys(old.keys() - new.keys(), GONE)
+
+
+def _followed(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
+    """What differs, and what holds objects: these go along, so that changes in them are seen."""
+    return {key: value for key, value in new.items() if not _is_atom(value)} | _changed(old, new)
+
+
+def _is_atom(value: Any) -> bool:
+    if type(value) is tuple:
+        return all(map(_is_atom, value))
+    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
 
 
 def _same_objects(old: dict[Any, Any], new: dict[Any, Any]) -> bool:
@@ -83,7 +101,7 @@ def attributes(module: str, *names: str) -> Iterator[Setting]:
     def setting(attribute: str) -> Setting:
         return Setting(
             f"{module}.{attribute}",
-            lambda: getattr(sys.modules[module], attribute, None),
+            lambda: getattr(sys.modules[module], attribute, GONE),
             lambda value: setattr(sys.modules[module], attribute, value),
             module,
         )

@@ -41,9 +41,9 @@ def _shell() -> Any:
     return sys.modules["IPython"].get_ipython()
 
 
-def _read_traits() -> dict[str, Any] | None:
+def _read_traits() -> Any:
     if (shell := _shell()) is None:
-        return None
+        return GONE
     text = shell.display_formatter.formatters["text/plain"]
     found = {name: getattr(shell, name, None) for name in _TRAITS}
     found |= {f"text.{name}": getattr(text, name, None) for name in _TEXT_TRAITS}
@@ -66,10 +66,10 @@ def _put_traits(changes: dict[str, Any]) -> None:
             setattr(shell, name, value)
 
 
-def _read_inline() -> dict[str, Any] | None:
+def _read_inline() -> Any:
     inline = getattr(sys.modules["matplotlib_inline.config"].InlineBackend, "_instance", None)
     if inline is None:
-        return None
+        return GONE
     found = {name: getattr(inline, name) for name in _INLINE_TRAITS}
     return {name: set(v) if isinstance(v, set) else v for name, v in found.items()}
 
@@ -89,9 +89,9 @@ class _Magics:
         self._tables: list[list[Any]] = []
         self._found: dict[tuple[str, str], Any] = {}
 
-    def read(self) -> dict[tuple[str, str], Any] | None:
+    def read(self) -> Any:
         if (shell := _shell()) is None:
-            return None
+            return GONE
         magics = shell.magics_manager.magics
         tables = [list(magics[kind].values()) for kind in ("line", "cell")]
         if list(map(len, tables)) == list(map(len, self._tables)) and all(
@@ -133,10 +133,10 @@ def _put_magics(changes: dict[tuple[str, str], Any]) -> None:
             shell.magics_manager.register_alias(name, value[1], value[2], value[3])
 
 
-def _read_printers() -> dict[tuple[str, Any], Any] | None:
+def _read_printers() -> Any:
     """How classes are displayed, where a cell said so (`for_type`)."""
     if (shell := _shell()) is None:
-        return None
+        return GONE
     return {
         (mime, key): printer
         for mime, formatter in shell.display_formatter.formatters.items()
@@ -157,9 +157,9 @@ def _put_printers(changes: dict[tuple[str, Any], Any]) -> None:
             table[key] = printer
 
 
-def _read_extensions() -> tuple[str, ...] | None:
+def _read_extensions() -> Any:
     if (shell := _shell()) is None:
-        return None
+        return GONE
     return tuple(sorted(shell.extension_manager.loaded - _NOT_THE_WORKERS))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zerokernel.ambient import on_worker, reporting, table
 from zerokernel.ambient.context import variables
-from zerokernel.ambient.local_modules import LocalModules
+from zerokernel.ambient.local_modules import LocalModules, Ran
 from zerokernel.ambient.setting import GONE
 
 _modules = LocalModules()
@@ -22,11 +22,13 @@ class Changes:
 
     Attributes:
         plain: Settings by name, each pickled: what has to be there before objects are loaded.
+        ran: The user's own modules that ran or were taken out.
         live: What travels with the notebook's objects, by what it is called in a note.
         notes: What cannot travel, one sentence each.
     """
 
     plain: dict[str, bytes]
+    ran: dict[str, Ran]
     live: dict[str, Any]
     notes: list[str]
 
@@ -53,7 +55,8 @@ class Surroundings:
         delta = now if self._agreed is None else table.diff(self._agreed, now)
         plain, notes = _pickled({n: v for n, v in delta.items() if not table.is_live(n)})
         live = _labelled({name: v for name, v in delta.items() if table.is_live(name)})
-        return Changes(plain, live | _modules.changes(self._looked, whole=whole), notes)
+        ran = _modules.ran(self._looked, whole=whole)
+        return Changes(plain, ran, live | _modules.sets(self._looked), notes)
 
     def sent(self) -> None:
         """The other side has what `changes` gave."""
@@ -64,12 +67,12 @@ class Surroundings:
         self._agreed, self._looked = table.capture(), _modules.look()
         self._imported = len(sys.modules)
 
-    def enter(self, plain: Mapping[str, bytes]) -> list[str]:
+    def enter(self, plain: Mapping[str, bytes], ran: dict[str, Ran]) -> list[str]:
         """Takes over what has to be there before objects are loaded; gives notes."""
-        if not plain:
+        if not plain and not ran:
             return []
         delta, notes = _unpickled(plain)
-        notes += table.apply(self._relative(delta))
+        notes += table.apply(self._relative(delta)) + _modules.run(ran)
         self.agree()
         return notes
 

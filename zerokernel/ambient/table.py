@@ -91,7 +91,7 @@ def capture() -> State:
                 value = setting.read()
             except Exception:  # half imported, or of a version that knows it otherwise
                 continue
-            if value is not None:
+            if value is not GONE:
                 found[setting.name] = value
     return found
 
@@ -102,7 +102,7 @@ def diff(before: State, after: State) -> State:
     for name, value in after.items():
         if name not in before:
             delta[name] = value
-        elif before[name] is not value:
+        else:
             changed = difference(_settings.get(name), before[name], value)
             if changed is not GONE:
                 delta[name] = changed
@@ -158,7 +158,7 @@ def is_keyed(name: str) -> bool:
 def _write(setting: Setting, value: Any) -> None:
     present = setting.read()
     if setting.keyed:
-        present = present or {}
+        present = {} if present is GONE else present
         value = {k: v for k, v in value.items() if not same(present.get(k, GONE), v)}
         if value:
             setting.write(value)

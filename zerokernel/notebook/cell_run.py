@@ -96,7 +96,7 @@ class CellRun:
         # The run's state; changed by the handlers below, on the main thread only.
         self._begun = time.monotonic()
         self._withheld: Shipment | None = None
-        self._news = Changes({}, {}, [])  # of the surroundings, to go with the cell
+        self._news = Changes({}, {}, {}, [])  # of the surroundings, to go with the cell
         self._notes: list[str] = []
         self._sent_bytes = 0
         self._granted: Granted | None = None

@@ -117,7 +117,7 @@ class WorkerLink:
 
     def run(self, cell: RunCell, news: Changes) -> None:
         """Has the worker run the cell on what was staged, in this process's surroundings."""
-        self._channel.send(cell, [pickle.dumps(news.plain)])
+        self._channel.send(cell, [pickle.dumps((news.plain, news.ran))])
         self.surroundings.sent()
 
     def take_over_surroundings(self, extra: dict[str, Any]) -> list[str]:
@@ -127,10 +127,10 @@ class WorkerLink:
             extra: What came home beside names and changes; what is not ours stays in it.
         """
         notes = extra.pop("notes", [])
-        plain = extra.pop("surroundings", None) or {}
+        plain, ran = extra.pop("surroundings", None) or ({}, {})
         live = {label: extra.pop(label) for label in extra.keys() - {"result", "error"}}
         self.surroundings.committed()
-        return [*notes, *self.surroundings.enter(plain), *self.surroundings.enter_live(live)]
+        return [*notes, *self.surroundings.enter(plain, ran), *self.surroundings.enter_live(live)]
 
     def answer_fetch(self, name: str, replica: KernelReplica) -> int:
         """Answers a name that the cell reads and that was not captured.

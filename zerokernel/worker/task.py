@@ -173,8 +173,8 @@ class TaskRunner:
         news, self._news = self._news, []
         staged, self._staged = self._staged, []
         with quietly():  # the notebook has imported and built all this before
-            for plain in map(pickle.loads, news):
-                self._notes += self._surroundings.enter(plain)
+            for plain, ran in map(pickle.loads, news):
+                self._notes += self._surroundings.enter(plain, ran)
             live: dict[str, Any] = {}
             for stage in staged:
                 owners = self._owners.pop(id(stage.message))
@@ -207,7 +207,7 @@ class TaskRunner:
         error = result.error_before_exec or result.error_in_exec
         news = self._surroundings.changes()
         extra: dict[str, Any] = {
-            "surroundings": news.plain,
+            "surroundings": (news.plain, news.ran),
             "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
