@@ -57,7 +57,9 @@ def can_exchange(kind: type) -> bool:
     expected = _next_two(make())
     first = next(began)
     swap(began, fresh)
-    return first == expected[0] and _next_two(began) == expected and next(fresh) == expected[1]
+    return bool(
+        first == expected[0] and _next_two(began) == expected and next(fresh) == expected[1]
+    )
 
 
 def _tee_works() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copyreg
 import dataclasses
 import enum
@@ -17,7 +18,16 @@ from typing import Any
 
 import cloudpickle
 
-from zerokernel.crossing import arrays, buffers, classes, frames, functions, tensors, travel
+from zerokernel.crossing import (
+    arrays,
+    buffers,
+    classes,
+    frames,
+    functions,
+    tensors,
+    travel,
+    variables,
+)
 
 _HERE = __name__
 
@@ -421,6 +431,7 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     types.MappingProxyType: _reduce_proxy,
     types.CellType: _reduce_cell,
     functions.World: Packer.reduce_world,
+    contextvars.ContextVar: variables.reduce_variable,
     classes.Methods: _reduce_methods,
 }
 

@@ -71,14 +71,17 @@ class WorkerReplica:
         return self._owners
 
     @without_collector
-    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> None:
+    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in captures: the namespace then holds exactly these, and worker-only names.
 
         Args:
             payload: Of the kernel's shipment.
             buffers: The owners that `allocate` made, filled; by default those of its last call.
+
+        Returns:
+            The further objects that came with them.
         """
-        names, header = self._load(payload, buffers)
+        names, header, extra = self._load(payload, buffers)
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
@@ -86,12 +89,13 @@ class WorkerReplica:
                 del self._namespace[name]
         self._namespace.update(self._own | names)
         self._before = dict(self._namespace)
-        self._sees = bool(names or self._only)
+        self._sees = bool(names or extra or self._only)
+        return extra
 
     @without_collector
     def absorb(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
-        names, _ = self._load(payload, buffers)
+        names, _, _ = self._load(payload, buffers)
         self._sees = True
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
@@ -100,7 +104,7 @@ class WorkerReplica:
 
     def _load(
         self, payload: bytes, buffers: Sequence[Any] | None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         owners = self._owners if buffers is None else buffers
         self._owners = []
         header, parts, unpacker = parts_of(
@@ -109,11 +113,14 @@ class WorkerReplica:
         )
         self._drop(header["gone"])
         names: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         written: set[int] = set()
         replaced: dict[int, tuple[int, Any]] = {}
         for kind, value in parts:
             if kind == NAMES:
                 names.update(value)
+            elif kind == EXTRA:
+                extra.update(value)
             elif kind == CHANGES:
                 written |= self._apply(value, owners, replaced)
         written |= self._snapshot.holders(token for token, _ in replaced.values())
@@ -121,7 +128,7 @@ class WorkerReplica:
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
         self._snap(tokens, objects, written)
-        return names, header
+        return names, header, extra
 
     def _apply(
         self, changes: Iterable[Any], owners: Sequence[Any], replaced: dict[int, tuple[int, Any]]
