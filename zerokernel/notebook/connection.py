@@ -218,7 +218,8 @@ class Connection:
 
             hidden = self._shell.user_ns_hidden
             own = {name: hidden[name] for name in _SHELLS_NAMES if name in hidden}
-            self._replica = KernelReplica(self._shell.user_ns, own)
+            detection = self._settings.change_detection
+            self._replica = KernelReplica(self._shell.user_ns, own, detection)
         return self._replica
 
     def ensure_link(self) -> WorkerLink:

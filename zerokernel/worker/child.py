@@ -22,11 +22,15 @@ class Child:
     Args:
         kernel: Built in the forkserver.
         own_threads: The user's values of the variables that the forkserver set to one thread.
+        detection: The setting `change_detection`.
     """
 
-    def __init__(self, kernel: WorkerKernel, own_threads: dict[str, str | None]) -> None:
+    def __init__(
+        self, kernel: WorkerKernel, own_threads: dict[str, str | None], detection: str
+    ) -> None:
         self._kernel = kernel
         self._own_threads = own_threads
+        self._detection = detection
 
     def run(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """The worker's main. Never returns: it ends with the process."""
@@ -38,7 +42,9 @@ class Child:
         interrupts.install()
         inbox = Inbox(channel, control, interrupts)
         capture = OutputCapture(self._kernel.session)
-        runner = TaskRunner(self._kernel, channel, control, interrupts, inbox, capture)
+        runner = TaskRunner(
+            self._kernel, channel, control, interrupts, inbox, capture, self._detection
+        )
         capture.start()
         inbox.start(runner.allocate)
         if hello.process and isinstance(channel, UnixChannel):

@@ -59,6 +59,7 @@ class TaskRunner:
         interrupts: Interrupts,
         inbox: Inbox,
         capture: OutputCapture,
+        detection: str = "auto",
     ) -> None:
         shell: Any = kernel.shell
         self._shell = shell
@@ -68,7 +69,7 @@ class TaskRunner:
         self._interrupts = interrupts
         self._inbox = inbox
         self._capture = capture
-        self._replica = WorkerReplica(self._shell.user_ns)
+        self._replica = WorkerReplica(self._shell.user_ns, detection)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
         self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
