@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import xxhash
 
 from zerokernel.crossing import pinned
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, digests, size_of
-from zerokernel.crossing.pages import Range, inner
+from zerokernel.crossing.pages import PAGE, Range, inner
 from zerokernel.crossing.tracking import Tracking, of_this_process
 
 Labels = tuple[int, ...]
@@ -41,7 +41,6 @@ class Watch:
     """What is known of one buffer's bytes.
 
     Attributes:
-        reference: The buffer's owner, weakly.
         address: Of its first byte.
         size: In bytes.
         labels: Of the chunks.
@@ -49,11 +48,11 @@ class Watch:
         edges: Hashes of the bytes on pages that hold other objects too; these are not tracked.
         tracked: Whether writes to its inner pages are being noted.
         own: Chunks that the crossing itself wrote since the last look.
+        beside: Chunks that have a page in common with these.
         quiet: How often in a row it was found unchanged while not tracked.
         patience: How often it must be, to be tracked (again).
     """
 
-    reference: weakref.ref[Any]
     address: int
     size: int
     labels: list[int]
@@ -61,6 +60,7 @@ class Watch:
     edges: tuple[int, int] = (0, 0)
     tracked: bool = False
     own: set[int] = field(default_factory=set)
+    beside: set[int] = field(default_factory=set)
     quiet: int = 0
     patience: int = 1
 
@@ -79,7 +79,11 @@ class Watch:
 
 
 class Contents:
-    """Labels the chunks of buffers; the state is one `Watch` for each large one.
+    """Labels the chunks of buffers; the state is one `Watch` for each large one, by its address.
+
+    A label is of bytes at a place, whoever owns them: so it does no harm if an owner dies and
+    another one gets its memory, and no reference to it is needed (NumPy resizes no array that
+    is weakly referenced).
 
     Args:
         detection: "auto": writes are tracked where that works and pays. "tracking": wherever
@@ -96,10 +100,19 @@ class Contents:
         self._fresh = itertools.count(-1, -1)
         self._credit = CREDIT
         self._by_devices: pinned.Pinned | None = None
+        weakref.finalize(self, _untrack_all, self._watches, self._find).atexit = False
 
-    def begin(self) -> None:
-        """A crossing begins: what is known of memory that devices write is out of date."""
+    def begin(self, living: Callable[[], Container[int]]) -> None:
+        """A crossing begins: lets go of buffers that died, and looks at devices anew.
+
+        Args:
+            living: Gives the addresses of the owners that are still held; called if needed.
+        """
         self._by_devices = None
+        if self._watches:
+            held = living()
+            for number in [number for number in self._watches if number not in held]:
+                self._drop(number)
 
     def labels(self, owner: Any, expected: Sequence[int] | None = None) -> Labels:
         """The labels of a buffer's chunks, as they are from now on: writes after this are seen.
@@ -126,16 +139,18 @@ class Contents:
 
     def writing(self, owner: Any, runs: Iterable[tuple[int, int]]) -> None:
         """The crossing itself is about to write these bytes (start, stop) of a buffer."""
-        watch = self._watches.get(id(owner))
-        if watch is None or watch.reference() is not owner or not watch.tracked:
+        watch, tracking = self._watches.get(id(owner)), self._find()
+        if watch is None or not watch.tracked or tracking is None:
             return
-        tracking = self._find()
-        for start, stop in runs:
-            span = watch.address + start, watch.address + stop
-            watch.own |= watch.chunks([span])
-            first, last = inner(*span)
+        spans = [(watch.address + start, watch.address + stop) for start, stop in runs]
+        around = watch.chunks((start - PAGE, stop + PAGE) for start, stop in spans)
+        watch.own |= watch.chunks(spans)
+        watch.beside = around - watch.own
+        self._know_hashes(watch, byte_array(owner), tracking, watch.beside)
+        for start, stop in spans:
+            first, last = inner(start, stop)
             first, last = max(first, watch.pages[0]), min(last, watch.pages[1])
-            if tracking is not None and last - first > _FEW_PAGES:
+            if last - first > _FEW_PAGES:
                 tracking.release(first, last)
 
     def cost(self, owner: Any) -> int:
@@ -150,18 +165,15 @@ class Contents:
         watch = self._watches.get(id(owner))
         if watch is None:
             return None
-        if watch.reference() is owner and _place(data) == (watch.address, watch.size):
+        if _place(data) == (watch.address, watch.size):
             return watch
-        self._drop(id(owner), watch.reference)
+        self._drop(id(owner))
         return None
 
     def _begin(self, owner: Any, data: Any, tracking: Tracking) -> Watch:
-        number = id(owner)
-        reference = weakref.ref(owner, lambda dead: self._drop(number, dead))
         address, size = _place(data)
         count = -(-size // CHUNK)
-        watch = Watch(reference, address, size, [], [None] * count)
-        self._watches[number] = watch
+        watch = self._watches[id(owner)] = Watch(address, size, [], [None] * count)
         if (self._always or self._credit > 0) and self._track(watch, data, tracking):
             watch.labels = list(itertools.islice(self._fresh, count))
         else:
@@ -169,13 +181,10 @@ class Contents:
             watch.labels, watch.hashes = list(found), list(found)
         return watch
 
-    def _drop(self, number: int, reference: weakref.ref[Any]) -> None:
-        watch = self._watches.get(number)
-        if watch is not None and watch.reference is reference:
-            del self._watches[number]
-            tracking = self._find()
-            if tracking is not None:
-                self._untrack(watch, tracking)
+    def _drop(self, number: int) -> None:
+        watch, tracking = self._watches.pop(number), self._find()
+        if tracking is not None:
+            self._untrack(watch, tracking)
 
     def _track(self, watch: Watch, data: Any, tracking: Tracking) -> bool:
         """Begins to note writes, from before anything is looked at."""
@@ -189,7 +198,7 @@ class Contents:
         if watch.tracked:
             watch.tracked = False
             tracking.end(*watch.pages)
-        watch.own.clear()
+        watch.own, watch.beside = set(), set()
 
     def _may_track(self, watch: Watch) -> bool:
         if self._by_devices is None:
@@ -203,12 +212,14 @@ class Contents:
         written = tracking.take_written(*watch.pages)
         if written is None:
             return False
-        self._relabel(watch, watch.chunks(written))
-        self._look_at_edges(watch, data)
+        changed = watch.chunks(written)
         by_user = sum(stop - start for start, stop in written)
         if watch.own:
-            by_user = min(by_user, CHUNK * len(watch.chunks(written) - watch.own))
-            watch.own.clear()
+            changed -= {n for n in watch.beside & changed if _hash(data, n) == watch.hashes[n]}
+            by_user = min(by_user, CHUNK * len(changed - watch.own))
+            watch.own, watch.beside = set(), set()
+        self._relabel(watch, changed)
+        self._look_at_edges(watch, data)
         self._credit = min(CREDIT, self._credit + watch.size - (FAULT + 1) * by_user)
         if by_user * _HOT > watch.size and not self._always:
             self._cool(watch, data, tracking)
@@ -229,15 +240,21 @@ class Contents:
 
     def _cool(self, watch: Watch, data: Any, tracking: Tracking) -> None:
         """Goes over to hashes for a buffer that is written as a whole."""
-        unknown = [index for index, known in enumerate(watch.hashes) if known is None]
+        self._know_hashes(watch, data, tracking, range(len(watch.hashes)))
+        self._untrack(watch, tracking)
+        watch.quiet, watch.patience = 0, min(2 * watch.patience, _MOST_PATIENCE)
+
+    def _know_hashes(
+        self, watch: Watch, data: Any, tracking: Tracking, chunks: Iterable[int]
+    ) -> None:
+        """Computes the hashes of chunks as they are labelled, or gives them new labels."""
+        unknown = [index for index in chunks if watch.hashes[index] is None]
         for index in unknown:
             watch.hashes[index] = _hash(data, index)
-        # What a thread wrote while these were computed has the label of neither.
+        # What was written before a hash was computed has not the label that it is noted under.
         meanwhile = tracking.take_written(*watch.pages)
         self._relabel(watch, watch.chunks([watch.pages] if meanwhile is None else meanwhile))
         self._look_at_edges(watch, data)
-        self._untrack(watch, tracking)
-        watch.quiet, watch.patience = 0, min(2 * watch.patience, _MOST_PATIENCE)
 
     def _hash_again(self, watch: Watch, data: Any, tracking: Tracking) -> None:
         """Labels by hash, after tracking was begun where that seems to pay."""
@@ -260,6 +277,13 @@ class Contents:
                 known = watch.hashes[index] = _hash(data, index)
             if known == wanted:
                 watch.labels[index] = wanted
+
+
+def _untrack_all(watches: dict[int, Watch], find: Callable[[], Tracking | None]) -> None:
+    tracking = find()
+    for watch in watches.values():
+        if watch.tracked and tracking is not None:
+            tracking.end(*watch.pages)
 
 
 def told(label: Labels, owner: Any, runs: Iterable[tuple[int, int]]) -> dict[int, int]:

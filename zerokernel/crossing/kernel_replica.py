@@ -103,7 +103,7 @@ class KernelReplica:
         self.ledger.release()
         self._now = {}
         self._unseen = None
-        self.contents.begin()
+        self._begin()
         if names:  # else the cell sees nothing of what is known, unless it fetches it
             self.ledger.prune()
             self._look_closely()
@@ -349,6 +349,10 @@ class KernelReplica:
                     self.stale.add(token)
                     changed.add(token)
 
+    def _begin(self) -> None:
+        living = (self.ledger.peek(token) for token in self.snapshot.buffers)
+        self.contents.begin(lambda: set(map(id, living)))
+
     def _label(self, token: int, item: Any) -> Labels:
         return self.contents.labels(item, self.labels.get(token))
 
@@ -380,7 +384,7 @@ class KernelReplica:
             lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get, False),
         )
         loaded = list(parts)
-        self.contents.begin()
+        self._begin()
         tokens, objects = numbered(unpacker, header["number"])
         size = len(payload) + sum(byte_array(owner).nbytes for owner in buffers)
         return Staged(self, loaded, tokens, objects, buffers, size)

@@ -109,7 +109,7 @@ class WorkerReplica:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         owners = self._owners if buffers is None else buffers
         self._owners = []
-        self._contents.begin()
+        self._begin()
         header, parts, unpacker = parts_of(
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
@@ -376,7 +376,7 @@ class WorkerReplica:
         if not self._sees:
             return set(self._stuck)
         changed = self._snapshot.changed(self._holdings.at_tokens, set()) | self._stuck
-        self._contents.begin()
+        self._begin()
         for token in self._reachable_buffers(roots):
             now = self._contents.labels(self._holdings.get(token))
             if now != self._labels.get(token):
@@ -397,6 +397,10 @@ class WorkerReplica:
         token = self._holdings.find(item)
         found = None if token is None else self._snapshot.digests.get(token)
         return [] if found is None else [self._holdings.peek(token) for token in found.holds]
+
+    def _begin(self) -> None:
+        living = map(self._holdings.peek, self._snapshot.buffers)
+        self._contents.begin(lambda: set(map(id, living)))
 
     def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
         return opaque.digest(item, plan, self._cutting)
