@@ -67,6 +67,7 @@ class TaskRunner:
         inbox: Inbox,
         capture: OutputCapture,
         loop: CellLoop,
+        detection: str = "auto",
     ) -> None:
         shell: Any = kernel.shell
         self._shell = shell
@@ -77,7 +78,7 @@ class TaskRunner:
         self._inbox = inbox
         self._capture = capture
         self._loop = loop
-        self._replica = WorkerReplica(self._shell.user_ns)
+        self._replica = WorkerReplica(self._shell.user_ns, detection)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
         self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
