@@ -178,6 +178,7 @@ class CellFinished(Message):
         display_failed: Whether showing a result raised; the error was shown as an output.
         payload: What the cell asks of the front end, such as a pager.
         left_running: Whether threads or tasks of cells go on, which use names of the notebook.
+        exits: Whether the cell asked the kernel to end, as `exit` does.
     """
 
     status: str
@@ -187,3 +188,4 @@ class CellFinished(Message):
     display_failed: bool = False
     payload: tuple[dict[str, Any], ...] = ()
     left_running: bool = False
+    exits: bool = False

@@ -264,10 +264,8 @@ class TaskRunner:
             "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
-            "exit_now": bool(self._shell.exit_now),
             **news.live,
         }
-        self._shell.exit_now = False
         try:
             shipment = self._replica.returns(extra)
         except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
@@ -284,7 +282,9 @@ class TaskRunner:
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
             left_running=self._loop.left_running,
+            exits=bool(self._shell.exit_now),
         )
+        self._shell.exit_now = False
         self._shell.payload_manager.clear_payload()
         begun = time.monotonic()
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
