@@ -63,7 +63,7 @@ def can_exchange(kind: type) -> bool:
 def _tee_works() -> bool:
     began, fresh = _TEE(iter([5]), [3, 4], None), _TEE(iter([]), [6], None)
     swap(began, fresh)
-    return began.__reduce__()[1][1] == [6] and fresh.__reduce__()[1][1] == [3, 4]
+    return bool(began.__reduce__()[1][1] == [6] and fresh.__reduce__()[1][1] == [3, 4])
 
 
 def _has_more(kind: Any) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import cloudpickle
 
 from zerokernel.crossing import arrays, buffers, classes, frames, functions, tensors, travel
+from zerokernel.crossing.adapters import adapter_for
 
 _HERE = __name__
 
@@ -34,7 +35,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, stream: io.BytesIO, namespace: dict[str, Any], in_worker: bool) -> None:
         super().__init__(stream, protocol=5)
         self._namespace = namespace
-        self._in_worker = in_worker
+        self.in_worker = in_worker
         self.buffers: list[memoryview] = []
         self.owners: list[Any] = []
         self.specs: list[Any] = []
@@ -174,7 +175,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         make: Any = tensors.make_tensor
         if tensors.has_live_graph(obj):
-            if not self._in_worker:
+            if not self.in_worker:
                 tensors.refuse_live_graph(obj)
             make = tensors.make_result
         extras = (tensors.gradient(obj), obj._backward_hooks, obj.__dict__)
@@ -410,6 +411,16 @@ def _reduce_generator(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
+def _adapted(reduce: Callable[[Any, bool], Reduced]) -> Callable[[Packer, Any], Reduced]:
+    """The reducer of a type that has an adapter; where that declines, cloudpickle's own."""
+
+    def reduced(packer: Packer, obj: Any) -> Reduced:
+        found = reduce(obj, packer.in_worker)
+        return packer.standard(obj) if found is NotImplemented else found
+
+    return reduced
+
+
 def _refuse(packer: Packer, obj: Any) -> Reduced:
     travel.refuse(obj)
     return NotImplemented
@@ -428,6 +439,11 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
 def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if travel.stays(kind):
         return _refuse
+    if (kind.__module__, kind.__qualname__) in _GENERATORS:
+        return _reduce_generator
+    adapter = adapter_for(kind)
+    if adapter is not None:
+        return _adapted(adapter.reduce)
     if issubclass(kind, type):
         return Packer.reduce_class
     if issubclass(kind, enum.Enum):
@@ -446,8 +462,6 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_frame
     if kind.__qualname__ == "_lru_cache_wrapper":
         return _reduce_cached
-    if (kind.__module__, kind.__qualname__) in _GENERATORS:
-        return _reduce_generator
     if classes.is_plain_instance(kind):
         return _reduce_instance
     return _default
