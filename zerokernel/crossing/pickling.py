@@ -395,6 +395,12 @@ def _reduce_instance(packer: Packer, obj: Any) -> Reduced:
     return (classes.make_instance, (type(obj),), *made[2:])
 
 
+def _reduce_answering(packer: Packer, obj: Any) -> Reduced:
+    """An instance that answers for attributes that it has not, as soon as it has its own."""
+    made: Any = object.__reduce_ex__(obj, 4)
+    return (classes.make_instance, (type(obj),), made[2], *made[3:5], classes.set_state)
+
+
 _GENERATORS = {
     ("torch._C", "Generator"): ("torch", "default_generator"),
     ("random", "Random"): ("random", "_inst"),
@@ -462,6 +468,8 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_frame
     if kind.__qualname__ == "_lru_cache_wrapper":
         return _reduce_cached
+    if classes.answers_for_all(kind):
+        return _reduce_answering
     if classes.is_plain_instance(kind):
         return _reduce_instance
     return _default

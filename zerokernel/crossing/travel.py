@@ -8,7 +8,6 @@ import sqlite3
 import sys
 import threading
 import types
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,10 +27,6 @@ _STAYS: tuple[tuple[tuple[type, ...], str], ...] = (
     ((queue.SimpleQueue,), f"is a queue between threads; {_REMEDY}, or use a queue.Queue"),
     ((socket.socket,), "is a socket; open it inside the cell"),
     ((sqlite3.Cursor,), "is a database cursor; make it in the cell, from its connection"),
-    (
-        (weakref.ProxyType, weakref.CallableProxyType),
-        "is a weak proxy; pass the object itself",
-    ),
     ((memoryview,), "is a memoryview; pass the object under it, or a copy: bytes(...)"),
 )
 
@@ -81,7 +76,7 @@ def explain(name: str, item: Any, error: BaseException, fits: Callable[[Any], bo
 
 def _descend(path: str, item: Any, fits: Callable[[Any], bool]) -> tuple[str, Any]:
     seen = {id(item)}
-    while True:
+    while refusal(item) is None:
         for step, child in _children(item):
             if id(child) in seen:
                 continue
@@ -90,7 +85,8 @@ def _descend(path: str, item: Any, fits: Callable[[Any], bool]) -> tuple[str, An
                 path, item = path + step, child
                 break
         else:
-            return path, item
+            break
+    return path, item
 
 
 def path_to(name: str, root: Any, target: Any, limit: int = 10_000) -> str | None:

@@ -50,7 +50,8 @@ def adapter_for(kind: type) -> Adapter | None:
 
 def refusal(item: Any) -> str | None:
     """Why an adapted object cannot travel as it is now; None where it can or has no adapter."""
-    adapter = adapter_for(type(item))
+    kind: Any = type(item)
+    adapter = adapter_for(kind)
     if adapter is None:
         return None
     try:

@@ -6,7 +6,6 @@ import gzip
 import os
 import tarfile
 import weakref
-import zipfile
 from typing import Any
 
 from zerokernel.crossing.adapters.adapter import Adapter
@@ -22,10 +21,7 @@ def _zip(item: Any, in_worker: bool) -> Any:
     """Opened again by path. One that is written has its table of contents in memory."""
     if item.mode != "r" or item.fp is None:
         raise CannotTravel(f"is a zip file {_READ_ONLY}")
-    if item._filePassed:
-        source = item.fp
-    else:
-        source = path_of(item.fp.fileno())
+    source = item.fp if item._filePassed else path_of(item.fp.fileno())
     return (open_zip, (type(item), source, item.pwd))
 
 

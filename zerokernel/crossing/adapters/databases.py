@@ -100,7 +100,8 @@ def _detected_types(item: Any) -> int:
             _rows(item, "RELEASE zerokernel_probe")
     finally:
         del sqlite3.converters[_PROBE]
-    return by_column * sqlite3.PARSE_DECLTYPES | by_name * sqlite3.PARSE_COLNAMES
+    columns = sqlite3.PARSE_DECLTYPES if by_column else 0
+    return columns | (sqlite3.PARSE_COLNAMES if by_name else 0)
 
 
 def _hdf_file(item: Any, in_worker: bool) -> Any:

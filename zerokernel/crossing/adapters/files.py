@@ -74,11 +74,12 @@ def _binary(item: Any, in_worker: bool) -> Any:
 
 
 def _text(item: Any, in_worker: bool) -> Any:
-    for name in ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"):
-        if getattr(sys, name) is item:
-            return (getattr, (sys, name))
-    if item.closed:
-        raise CannotTravel(f"is a closed file; {_REMEDY}")
+    standard = _standard_name(item)
+    if standard is not None:
+        return (getattr, (sys, standard))
+    if item.closed or type(item) is not io.TextIOWrapper:
+        kind = "closed file" if item.closed else type(item).__name__
+        raise CannotTravel(f"is a {kind}; {_REMEDY}")
     raw = getattr(item.buffer, "raw", None)
     if not isinstance(raw, io.FileIO) or not _newline_is_found():
         raise CannotTravel(f"is a text stream over a {type(item.buffer).__name__}; {_REMEDY}")
@@ -92,11 +93,21 @@ def _text(item: Any, in_worker: bool) -> Any:
 
 def _position(item: Any) -> int:
     try:
-        if item.writable():
-            item.flush()
-        return int(item.tell())
+        if not item.writable():
+            return int(item.tell())
+        item.flush()
+        position = int(item.tell())
+        if item.readable():
+            _forget_read_ahead(item, position)
+        return position
     except OSError as error:
         raise CannotTravel(f"is a file that tells no position ({error}); {_REMEDY}") from error
+
+
+def _forget_read_ahead(item: Any, position: int) -> None:
+    """The other side may write what was read ahead; only a seek from the end lets go of it."""
+    item.seek(0, os.SEEK_END)
+    item.seek(position)
 
 
 def _newline(item: Any) -> str | None:
@@ -118,34 +129,34 @@ def _newline_is_found() -> bool:
     return True
 
 
-def _state(item: Any) -> Any:
-    """Position and what the file holds; None where it is closed.
+def _state(item: Any) -> int | None:
+    """The position; None where it is closed, and -1 where it is that of a standard stream.
 
     Raises:
         CannotTravel: It tells no position.
     """
     if item.closed:
         return None
-    position = _position(item)
-    if not item.writable():
-        return (position, None)
-    status = os.fstat(item.fileno())
-    return (position, (status.st_size, status.st_mtime_ns))
+    return -1 if _standard_name(item) else _position(item)
 
 
-def _put(item: Any, state: Any) -> None:
-    if state is None:
+def _put(item: Any, position: int | None) -> None:
+    if position is None:
         item.close()
-    elif not item.closed:
-        item.seek(0, os.SEEK_END)  # forgets what was read ahead, which may be out of date
-        item.seek(state[0])
+    elif position >= 0 and not item.closed:
+        _forget_read_ahead(item, position)
+
+
+def _standard_name(item: Any) -> str | None:
+    names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+    return next((name for name in names if getattr(sys, name) is item), None)
 
 
 _BINARY = Adapter(_binary)
 _FILE = Restorer(_state, _put)
 
 ADAPTERS: dict[str, Adapter] = {
-    "_io.TextIOWrapper": Adapter(_text),
+    "_io.TextIOWrapper": Adapter(_text, subclasses=True),
     "_io.BufferedReader": _BINARY,
     "_io.BufferedWriter": _BINARY,
     "_io.BufferedRandom": _BINARY,

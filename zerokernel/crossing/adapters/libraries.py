@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from zerokernel.crossing.adapters.adapter import Adapter
 from zerokernel.crossing.parts import ATOM, Attributes, InstanceClass, Part, Plan
 from zerokernel.crossing.restorer import Restorer
 from zerokernel.crossing.tensors import TensorGeometry
+from zerokernel.errors import CannotTravel
 
 
 def _record(item: Any, in_worker: bool) -> Any:
@@ -85,7 +87,7 @@ class Uninitialized(Part):
         kind, *_ = state
         if type(item) is kind:
             return
-        if issubclass(kind, torch.nn.parameter.UninitializedTensorMixin):  # it is undone
+        if kind.__name__.startswith("Uninitialized"):  # it is undone
             item.data, item.__class__ = torch.empty(0, dtype=state[1]), kind
             return
         item.data, item.__class__ = torch.empty(0, dtype=state[2]), kind
@@ -109,8 +111,7 @@ def _callbacks(item: Any) -> Any:
 
 
 def _put_callbacks(item: Any, state: Any) -> None:
-    from matplotlib import cbook
-
+    cbook: Any = sys.modules["matplotlib.cbook"]
     wanted = {cid for own in state.values() for cid in own}
     for cid in item._pickled_cids - wanted:
         item.disconnect(cid)
@@ -139,6 +140,19 @@ def _flush(item: Any) -> Any:
     if item.all_writers:
         item.flush()
     return item.log_dir
+
+
+def _progress_bar(item: Any, in_worker: bool) -> Any:
+    """One that is closed: the copy of any other would draw itself when it dies."""
+    if not item.disable:
+        raise CannotTravel("is a progress bar that is not closed; make it inside the cell")
+    return (make_bar, (type(item),), dict(vars(item)), None, None, set_attributes)
+
+
+def make_bar(kind: Any) -> Any:
+    """A progress bar without attributes, of a class that has its lock."""
+    kind.get_lock()
+    return object.__new__(kind)
 
 
 def _draw(item: Any, in_worker: bool) -> Any:
@@ -170,12 +184,19 @@ ADAPTERS: dict[str, Adapter] = {
     "torch.finfo": Adapter(_info, plan=ATOM),
     "torch.iinfo": Adapter(_info, plan=ATOM),
     "PIL.ImageDraw.ImageDraw": Adapter(_draw),
+    "tqdm.std.tqdm": Adapter(
+        _progress_bar, plan=Plan((InstanceClass(), Attributes(vars))), subclasses=True
+    ),
 }
 
 RESTORERS: dict[str, Restorer] = {
     "numpy.void": Restorer(_record_state, _put_record),
     "numpy.record": Restorer(_record_state, _put_record),
     "torch.utils.tensorboard.writer.SummaryWriter": Restorer(_flush, lambda item, state: None),
+    # Its state has strong references in the place of the weak ones that it has itself.
+    "matplotlib.transforms.TransformNode": Restorer(
+        lambda item: item.__getstate__(), lambda item, state: item.__setstate__(dict(state))
+    ),
     "matplotlib.cbook.CallbackRegistry": Restorer(_callbacks, _put_callbacks),
     "PIL.ImageDraw.ImageDraw": Restorer(lambda item: None, lambda item, state: None),
 }

@@ -1,10 +1,9 @@
-"""Plain objects of the standard library that pickle refuses or copies in part: locks, matches…"""
+"""Plain objects of the standard library that pickle refuses or copies in part."""
 
 from __future__ import annotations
 
 import functools
 import random
-import re
 import sys
 import threading
 import types

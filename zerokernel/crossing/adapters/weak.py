@@ -10,6 +10,7 @@ from typing import Any
 
 from zerokernel.crossing.adapters.adapter import Adapter
 from zerokernel.crossing.parts import Lane, Part, Plan
+from zerokernel.errors import CannotTravel
 
 
 class Referent(Part):
@@ -36,6 +37,28 @@ def dead_reference() -> weakref.ref[Any]:
     return weakref.ref(Dead())
 
 
+class Proxied(Part):
+    """What a weak proxy stands for: walked, never written."""
+
+    def lanes(self, objects: Sequence[Any]) -> list[Lane]:
+        return [(repeat(1, len(objects)), map(_behind, objects))]
+
+
+def _behind(item: Any) -> Any:
+    """The object of a proxy, None where it is gone: a method that is asked for is bound to it."""
+    try:
+        return item.__reduce_ex__.__self__
+    except ReferenceError:
+        return None
+
+
+def _proxy(item: Any, in_worker: bool) -> Any:
+    found = _behind(item)
+    if found is None:
+        raise CannotTravel("is a weak proxy of an object that is gone")
+    return (weakref.proxy, (found,))
+
+
 def _mapping(item: Any, in_worker: bool) -> Any:
     return (type(item), (), list(item.items()), None, None, fill_mapping)
 
@@ -49,8 +72,12 @@ def _set(item: Any, in_worker: bool) -> Any:
     return (type(item), (), list(item), None, None, fill_mapping)
 
 
+_PROXY = Adapter(_proxy, plan=Plan((Proxied(),), mutable=False))
+
 ADAPTERS: dict[str, Adapter] = {
     "weakref.ReferenceType": Adapter(_reference, plan=Plan((Referent(),), mutable=False)),
+    "weakref.ProxyType": _PROXY,
+    "weakref.CallableProxyType": _PROXY,
     "weakref.WeakValueDictionary": Adapter(_mapping),
     "weakref.WeakKeyDictionary": Adapter(_mapping),
     "_weakrefset.WeakSet": Adapter(_set),

@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 from zerokernel.crossing.adapters import RESTORERS as _OF_ADAPTED
-from zerokernel.crossing.restorers import iterators, libraries, standard
 from zerokernel.crossing.restorer import Restorer
+from zerokernel.crossing.restorers import iterators, libraries, standard
 
 __all__ = ["Restorer", "restorer_for", "restorer_of"]
 
