@@ -9,7 +9,16 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from zerokernel.crossing.adapters import archives, databases, files, libraries, plain, streams, weak
+from zerokernel.crossing.adapters import (
+    archives,
+    databases,
+    files,
+    libraries,
+    plain,
+    streams,
+    weak,
+    widgets,
+)
 from zerokernel.crossing.adapters.adapter import Adapter
 from zerokernel.crossing.restorer import Restorer
 from zerokernel.errors import CannotTravel
@@ -24,6 +33,7 @@ _ADAPTERS: dict[str, Adapter] = {
     **archives.ADAPTERS,
     **databases.ADAPTERS,
     **libraries.ADAPTERS,
+    **widgets.ADAPTERS,
 }
 """By module and qualified name, so that no library is imported for it."""
 
@@ -32,6 +42,7 @@ RESTORERS: dict[str, Restorer] = {
     **archives.RESTORERS,
     **databases.RESTORERS,
     **libraries.RESTORERS,
+    **widgets.RESTORERS,
 }
 """How what they have is put into their counterpart."""
 
