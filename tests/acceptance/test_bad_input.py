@@ -61,15 +61,16 @@ def test_an_unknown_command_is_refused(kernel):
 def test_an_object_that_cannot_travel_is_named_when_read(kernel):
     """The message has the path inside the object; other names of the cell travelled."""
     plain(kernel, "import threading\nmodel = {'cfg': {'lock': threading.Lock()}}\ny = [5]")
+    plain(kernel, "held = model['cfg']['lock'].acquire()")
     words = ("model", "cfg", "lock")
     run = _refused(kernel, "%%gpu\ny.append(6)\nprint(model)", "CannotTravel", *words)
     assert "print(model)" in "".join(run.error()["traceback"])
-    assert plain(kernel, "print(y, model['cfg']['lock'].locked())") == "[5, 6] False"
+    assert plain(kernel, "print(y, model['cfg']['lock'].locked())") == "[5, 6] True"
 
 
 def test_an_object_that_cannot_travel_is_no_matter_when_unread(kernel):
     """A name that the cell mentions but never reads does not disturb it."""
-    plain(kernel, "import threading\nlock = threading.Lock()\ny = [5]")
+    plain(kernel, "import threading\nlock = threading.Lock()\nheld = lock.acquire()\ny = [5]")
     run = kernel.run("%%gpu\nif not y:\n    print(lock)\ny.append(6)")
     assert run.status == "ok", run
     assert plain(kernel, "print(y)") == "[5, 6]"

@@ -84,6 +84,27 @@ def is_plain_instance(kind: Any) -> bool:
     )
 
 
+def answers_for_all(kind: Any) -> bool:
+    """Whether a plain class has a ``__getattr__``, which pickle would ask before it can answer."""
+    return (
+        isinstance(getattr(kind, "__getattr__", None), types.FunctionType)
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and kind not in copyreg.dispatch_table
+        and not hasattr(kind, "__setstate__")
+        and next(base for base in kind.__mro__ if not base.__flags__ & _HEAP) is object
+    )
+
+
+def set_state(item: Any, state: Any) -> None:
+    """What pickle does with a state, past any ``__getattr__`` and ``__setattr__``."""
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        object.__getattribute__(item, "__dict__").update(attributes)
+    for name, value in (slots or {}).items():
+        object.__setattr__(item, name, value)
+
+
 def make_instance(kind: Any) -> Any:
     """An instance without contents, past any ``__new__`` of Python."""
     builtin: Any = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP)

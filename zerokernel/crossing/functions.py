@@ -118,12 +118,17 @@ def finish_function(function: types.FunctionType, state: tuple[Any, ...], *, bin
     function.__doc__ = doc
 
 
+class HoldsNone:
+    """Stands for None in a cell, as pickle takes a state that is None for none at all."""
+
+
 def cell_contents(cell: types.CellType) -> Any:
-    """What a cell holds, or the mark that it is empty."""
+    """What a cell holds, or the mark that it is empty or holds None."""
     try:
-        return cell.cell_contents
+        contents = cell.cell_contents
     except ValueError:
         return Missing
+    return HoldsNone if contents is None else contents
 
 
 def make_cell() -> types.CellType:
@@ -134,7 +139,7 @@ def make_cell() -> types.CellType:
 def fill_cell(cell: types.CellType, contents: Any) -> None:
     """Fills a cell that `make_cell` made."""
     if contents is not Missing:
-        cell.cell_contents = contents
+        cell.cell_contents = None if contents is HoldsNone else contents
 
 
 def is_cached(item: Any) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from zerokernel.crossing import arrays, tensors
+from zerokernel.crossing.adapters import adapter_for
+from zerokernel.crossing.adapters.plain import module_plan
 from zerokernel.crossing.parts import (
     ATOM,
     BUFFERS,
@@ -59,7 +61,7 @@ _BYTES = Plan((ArrayItems(),), rank=BUFFERS)
 
 _PLANS: dict[type, Plan] = {
     **dict.fromkeys((int, float, complex, bool, str, bytes, type(None)), ATOM),
-    **dict.fromkeys((type(...), type(NotImplemented), range, slice, types.ModuleType), ATOM),
+    **dict.fromkeys((type(...), type(NotImplemented), range, slice), ATOM),
     **dict.fromkeys((types.BuiltinFunctionType, types.CodeType, types.MethodWrapperType), ATOM),
     **dict.fromkeys((types.WrapperDescriptorType, types.MethodDescriptorType), ATOM),
     **dict.fromkeys((types.MemberDescriptorType, types.GetSetDescriptorType), ATOM),
@@ -127,6 +129,8 @@ def uniform(kind: type) -> Plan | None:
 def _chooser(kind: type) -> Callable[[Any], Plan] | None:
     if issubclass(kind, type):
         return _class_plan
+    if kind is types.ModuleType:
+        return module_plan
     if kind is types.FunctionType:
         return _function_plan
     return arrays.chooser(kind) or tensors.chooser(kind)
@@ -141,6 +145,9 @@ def _class_plan(item: Any) -> Plan:
 
 
 def _classify(kind: Any) -> Plan:
+    adapter = adapter_for(kind)
+    if adapter is not None:
+        return adapter.plan
     if _is_value(kind):
         return ATOM
     if restorer_for(kind) is not None:

@@ -94,6 +94,17 @@ def delta(
     return type(item), changed, gone
 
 
+def is_translated(item: Any, changed: dict[str, Any]) -> bool:
+    """Whether ``__getstate__`` gives what only ``__setstate__`` can make attributes of again."""
+    if not hasattr(item, "__setstate__"):
+        return False
+    live: dict[str, Any] = object.__getattribute__(item, "__dict__")
+    return any(
+        key not in live or (live[key] is not value and type(value) not in _VALUES)
+        for key, value in changed.items()
+    )
+
+
 @functools.cache
 def is_its_dict(kind: Any) -> bool:
     """Whether all that an object of a type has is its ``__dict__``, so that it can be swapped."""

@@ -28,6 +28,7 @@ from zerokernel.crossing import (
     travel,
     variables,
 )
+from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.contents import Labels
 
 _HERE = __name__
@@ -46,7 +47,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, stream: io.BytesIO, namespace: dict[str, Any], in_worker: bool) -> None:
         super().__init__(stream, protocol=5)
         self._namespace = namespace
-        self._in_worker = in_worker
+        self.in_worker = in_worker
         self.buffers: list[memoryview] = []
         self.owners: list[Any] = []
         self.specs: list[Any] = []
@@ -194,7 +195,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         make: Any = tensors.make_tensor
         if tensors.has_live_graph(obj):
-            if not self._in_worker:
+            if not self.in_worker:
                 tensors.refuse_live_graph(obj)
             make = tensors.make_result
         extras = (tensors.gradient(obj), obj._backward_hooks, obj.__dict__)
@@ -414,6 +415,12 @@ def _reduce_instance(packer: Packer, obj: Any) -> Reduced:
     return (classes.make_instance, (type(obj),), *made[2:])
 
 
+def _reduce_answering(packer: Packer, obj: Any) -> Reduced:
+    """An instance that answers for attributes that it has not, as soon as it has its own."""
+    made: Any = object.__reduce_ex__(obj, 4)
+    return (classes.make_instance, (type(obj),), made[2], *made[3:5], classes.set_state)
+
+
 _GENERATORS = {
     ("torch._C", "Generator"): ("torch", "default_generator"),
     ("random", "Random"): ("random", "_inst"),
@@ -428,6 +435,16 @@ def _reduce_generator(packer: Packer, obj: Any) -> Reduced:
     if getattr(sys.modules[module], name, None) is obj:
         return (getattr, (sys.modules[module], name))
     return NotImplemented
+
+
+def _adapted(reduce: Callable[[Any, bool], Reduced]) -> Callable[[Packer, Any], Reduced]:
+    """The reducer of a type that has an adapter; where that declines, cloudpickle's own."""
+
+    def reduced(packer: Packer, obj: Any) -> Reduced:
+        found = reduce(obj, packer.in_worker)
+        return packer.standard(obj) if found is NotImplemented else found
+
+    return reduced
 
 
 def _refuse(packer: Packer, obj: Any) -> Reduced:
@@ -449,6 +466,11 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
 def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if travel.stays(kind):
         return _refuse
+    if (kind.__module__, kind.__qualname__) in _GENERATORS:
+        return _reduce_generator
+    adapter = adapter_for(kind)
+    if adapter is not None:
+        return _adapted(adapter.reduce)
     if issubclass(kind, type):
         return Packer.reduce_class
     if issubclass(kind, enum.Enum):
@@ -467,8 +489,8 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_frame
     if kind.__qualname__ == "_lru_cache_wrapper":
         return _reduce_cached
-    if (kind.__module__, kind.__qualname__) in _GENERATORS:
-        return _reduce_generator
+    if classes.answers_for_all(kind):
+        return _reduce_answering
     if classes.is_plain_instance(kind):
         return _reduce_instance
     return _default

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import types
 from collections.abc import Callable, Iterable
 from itertools import compress, repeat
 from operator import is_, not_
@@ -12,7 +11,7 @@ from typing import Any
 from zerokernel.crossing.kinds import plan_of, uniform
 from zerokernel.crossing.parts import ATOM, InstanceClass
 
-_LEAVES = frozenset({int, float, complex, bool, str, bytes, type(None), types.ModuleType, range})
+_LEAVES = frozenset({int, float, complex, bool, str, bytes, type(None), range})
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 
 Below = Callable[[Any], Iterable[Any]]

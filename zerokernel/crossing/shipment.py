@@ -164,9 +164,12 @@ def write_changes(
             pieces = _cut(draft.packer, item, runs)
             batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
-            batch.append(
-                (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
-            )
+            changes = opaque.delta(item, before.get(token), digest(item, plan))
+            if opaque.is_translated(item, changes[1]):
+                draft.replaced.append(token)
+                draft.put_whole(token, "replace", item)
+            else:
+                batch.append((token, "delta", changes))
         elif plan.content in ("opaque", "getstate"):
             restorer = restorer_of(item)
             if restorer is None and exchange.fits(item):
@@ -221,8 +224,8 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
 
 def _write_parts(item: Any, state: Any) -> None:
     plan = plan_of(item)
-    if plan.parts and isinstance(plan.parts[0], InstanceClass):
-        plan.parts[0].write(item, state[0])
+    if isinstance(state[0], type):
+        InstanceClass().write(item, state[0])
         plan = plan_of(item)  # of the class that it has now
     plan.write(item, state)
 
@@ -280,7 +283,7 @@ def _thaw(item: Any) -> bool:
 
 def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
     """The form and state that undo an `apply` of the given one."""
-    if form == "parts":
+    if form == "parts" and plan_of(item).parts:
         return "parts", plan_of(item).read(item)
     if form == "buffer":
         view = byte_array(item)
@@ -295,7 +298,7 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
             if start < size
         ]
         return "buffer", (plan_of(item).read(item), pieces, {})
-    if form in ("delta", "adopt"):
+    if form in ("parts", "delta", "adopt"):
         return "dict", (type(item), dict(_attributes(item)))
     if form == "exchange":
         return form, state

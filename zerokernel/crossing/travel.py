@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import queue
 import socket
 import sqlite3
 import sys
 import threading
 import types
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from zerokernel.crossing.adapters import refusal
 from zerokernel.errors import CannotTravel
 
-_LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()))
 _REMEDY = "leave it out of what the cell uses, or make it inside the cell"
 
 _STAYS: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -25,20 +23,10 @@ _STAYS: tuple[tuple[tuple[type, ...], str], ...] = (
     ),
     ((types.CoroutineType,), "is a coroutine; await it, or make it in the cell"),
     ((types.FrameType, types.TracebackType), f"is a frame or traceback; {_REMEDY}"),
-    (_LOCK_TYPES, f"is a lock; {_REMEDY}, or give the class a __getstate__ without it"),
-    (
-        (threading.Thread, threading.Event, threading.Condition, threading.Semaphore),
-        f"belongs to threads of this process; {_REMEDY}",
-    ),
-    ((queue.Queue, queue.SimpleQueue), f"is a queue between threads; {_REMEDY}"),
+    ((threading.Thread,), f"is a thread of this process; {_REMEDY}"),
+    ((queue.SimpleQueue,), f"is a queue between threads; {_REMEDY}, or use a queue.Queue"),
     ((socket.socket,), "is a socket; open it inside the cell"),
-    ((io.FileIO, io.TextIOWrapper, io.BufferedReader), "is a file; open it inside the cell"),
-    ((io.BufferedWriter, io.BufferedRandom), "is a file; open it inside the cell"),
-    ((sqlite3.Connection, sqlite3.Cursor), "is a database connection; open it inside the cell"),
-    (
-        (weakref.ReferenceType, weakref.ProxyType, weakref.CallableProxyType),
-        "is a weak reference; pass the object itself",
-    ),
+    ((sqlite3.Cursor,), "is a database cursor; make it in the cell, from its connection"),
     ((memoryview,), "is a memoryview; pass the object under it, or a copy: bytes(...)"),
 )
 
@@ -57,8 +45,6 @@ def _reason(kind: type) -> str | None:
     for types_, reason in _STAYS:
         if issubclass(kind, types_):
             return reason
-    if kind.__module__ == "numpy" and kind.__qualname__ == "memmap":
-        return "is a memory-mapped file; open it inside the cell, or take a copy: numpy.array(...)"
     return None
 
 
@@ -78,7 +64,7 @@ def explain(name: str, item: Any, error: BaseException, fits: Callable[[Any], bo
             "or make it in the cell"
         )
     path, culprit = _descend(name, item, fits)
-    reason = _reason(type(culprit))
+    reason = _reason(type(culprit)) or refusal(culprit)
     if reason is None and isinstance(error, CannotTravel):
         reason = str(error)
     if reason is None:
@@ -90,7 +76,7 @@ def explain(name: str, item: Any, error: BaseException, fits: Callable[[Any], bo
 
 def _descend(path: str, item: Any, fits: Callable[[Any], bool]) -> tuple[str, Any]:
     seen = {id(item)}
-    while True:
+    while refusal(item) is None:
         for step, child in _children(item):
             if id(child) in seen:
                 continue
@@ -99,7 +85,8 @@ def _descend(path: str, item: Any, fits: Callable[[Any], bool]) -> tuple[str, An
                 path, item = path + step, child
                 break
         else:
-            return path, item
+            break
+    return path, item
 
 
 def path_to(name: str, root: Any, target: Any, limit: int = 10_000) -> str | None:

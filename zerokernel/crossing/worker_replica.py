@@ -118,7 +118,7 @@ class WorkerReplica:
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
-        self._drop(header["gone"])
+        self._let_go(header["gone"])
         names: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         written: set[int] = set()
@@ -163,6 +163,20 @@ class WorkerReplica:
             plan_of(item).write(item, state)
         self._drop([token for token, _ in replaced.values()])
         return {token for token, _, _ in found}
+
+    def _let_go(self, tokens: Sequence[int]) -> None:
+        """Drops what the kernel lets go of, which is then digested by value where it is held."""
+        gone = set(tokens)
+        holders = [
+            (token, item, plan_of(item))
+            for token, before in self._snapshot.digests.items()
+            if not before.holds.isdisjoint(gone) and token not in gone
+            if (item := self._holdings.peek(token)) is not None
+            if self._digest(item, plan_of(item)) == before  # else it changed, and is to be sent
+        ]
+        self._drop(tokens)
+        for token, item, plan in holders:
+            self._snapshot.digests[token] = self._digest(item, plan)
 
     def _drop(self, tokens: Sequence[int]) -> None:
         if not tokens:

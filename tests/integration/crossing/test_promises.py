@@ -73,8 +73,10 @@ def test_change_meanwhile_in_the_notebook_is_kept_and_told(pair):
 
 def test_absent_name_does_not_keep_the_others(pair):
     """Each offender is named by its path; everything else travels."""
+    held = threading.Lock()
+    held.acquire()
     pair.namespace.update(
-        lock={"deep": [threading.Lock()]},
+        lock={"deep": [held]},
         file=open("/dev/null"),  # noqa: SIM115 - an open file is what is tested
         x=[1],
         fn=None,

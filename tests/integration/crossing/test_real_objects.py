@@ -322,6 +322,141 @@ ALL = {
         "x.__class__ = B; many[3].v = 1",
         "([type(m).__name__ for m in many], vars(many[3]))",
     ),
+    **{
+        f"position of {name}": (
+            "import itertools, array; from collections import OrderedDict as O\n"
+            f"x = {made}; y = [x]; next(x)",
+            "a = next(x)",
+            "a",
+        )
+        for name, made in {
+            "enumerate": "enumerate('abcd')",
+            "reversed": "reversed((1, 2, 3, 4))",
+            "chain": "itertools.chain([1, 2], [3, 4])",
+            "cycle": "itertools.cycle([1, 2, 3])",
+            "repeat": "itertools.repeat(1, 4)",
+            "islice": "itertools.islice(range(9), 4)",
+            "accumulate": "itertools.accumulate([1, 2, 3, 4])",
+            "product": "itertools.product('ab', 'cd')",
+            "combinations": "itertools.combinations('abcd', 2)",
+            "permutations": "itertools.permutations('abc')",
+            "takewhile": "itertools.takewhile(bool, [1, 2, 3, 4])",
+            "dropwhile": "itertools.dropwhile(lambda v: v < 2, [1, 2, 3, 4, 5])",
+            "starmap": "itertools.starmap(pow, [(1, 2), (3, 4), (5, 6), (7, 1)])",
+            "zip_longest": "itertools.zip_longest([1, 2, 3, 4], [5])",
+            "compress": "itertools.compress('abcd', [1, 1, 1, 1])",
+            "tee": "itertools.tee(iter([1, 2, 3, 4]))[0]",
+            "an array": "iter(array.array('i', [1, 2, 3, 4]))",
+            "an OrderedDict": "iter(O(a=1, b=2, c=3, d=4))",
+            "a reversed dict": "reversed(dict(a=1, b=2, c=3, d=4))",
+            "nested iterators": "itertools.islice(enumerate(itertools.chain('ab', 'cde')), 4)",
+        }.items()
+    },
+    "two iterators of one tee": (
+        "import itertools; x, y = itertools.tee(iter(range(9)))",
+        "a = next(x), next(x), next(y)",
+        "(a, next(y), next(x))",
+    ),
+    "subclass of Random": (
+        "import random\nclass R(random.Random): pass\nx = R(1); x.t = [1]",
+        "x.random(); x.t.append(2); x.u = 3",
+        "(x.getstate(), x.t, x.u)",
+    ),
+    "seeds that were spawned": (
+        "import numpy as np; x = np.random.default_rng(0)",
+        "kids = x.spawn(2)",
+        "(x.bit_generator.seed_seq.n_children_spawned, [k.random() for k in kids])",
+    ),
+    "decimal context": (
+        "import decimal; x = decimal.Context(prec=5)",
+        "x.prec += 1; x.divide(decimal.Decimal(1), 3); x.traps[decimal.Inexact] = False",
+        "(x.prec, x.flags, x.traps)",
+    ),
+    "partial": (
+        "import functools; x = functools.partial(sorted, [3, 1], reverse=False)",
+        "x.keywords['reverse'] = True; x.args[0].append(2); x.mark = 1",
+        "(x(), x.mark)",
+    ),
+    "StringIO with attributes": (
+        "import io; x = io.StringIO(newline='')",
+        "x.write('a\\r\\nb'); x.mark = ['m']",
+        "(x.getvalue(), x.tell(), x.mark)",
+    ),
+    "elements of a tree": (
+        "import xml.etree.ElementTree as E; x = E.fromstring('<a><b/></a>'); b = x[0]; t = E.ElementTree(x)",
+        "E.SubElement(x, 'c'); x.set('k', str(len(x))); b.text = 't'; b.tail = 'u'",
+        "(E.tostring(t.getroot()), x[0] is b)",
+    ),
+    "weak dicts": (
+        "import weakref\nclass A: pass\na = A(); x = weakref.WeakKeyDictionary({a: 1}); v = weakref.WeakValueDictionary(a=a)",
+        "x[a] += 1; v['b'] = a; s = weakref.WeakSet([a])",
+        "(list(x.values()), sorted(v), len(s), a in s)",
+    ),
+    "weak reference to the parent": (
+        "import weakref\nclass A: pass\na = A(); x = A(); x.up = weakref.ref(a); a.down = x; p = weakref.proxy(a)",
+        "x.up().n = 1; p.m = 2",
+        "(a.n, a.m, x.up() is a, x.up is weakref.ref(a))",
+    ),
+    "cached property": (
+        "import functools\nclass A:\n    @functools.cached_property\n    def v(self): return [1]\nx = A()",
+        "x.v.append(2)",
+        "x.v",
+    ),
+    "single dispatch": (
+        "import functools\n@functools.singledispatch\ndef x(a): return 'any'",
+        "@x.register\ndef _(a: int): return 'int'",
+        "(x(1), x('a'))",
+    ),
+    "None in a closure": (
+        "def make():\n    last = None\n    def f(v):\n        nonlocal last\n"
+        "        before, last = last, v\n        return before\n    return f\nx = make()",
+        "got = x(1)",
+        "got",
+    ),
+    "module made by hand": (
+        "import types; x = types.ModuleType('byhand'); x.a = [1]",
+        "x.a.append(2); x.b = x.a",
+        "(x.a, x.b is x.a)",
+    ),
+    "match": (
+        "import re; x = re.compile('a(b)?').search('xxab')",
+        "got = x.group(1)",
+        "(got, x.span(), x.re)",
+    ),
+    "instance that answers for all": (
+        "class W:\n    def __init__(self, a): self.inner = a\n"
+        "    def __getattr__(self, name): return getattr(self.inner, name)\nx = W([1])",
+        "x.append(2)",
+        "x.inner",
+    ),
+    "element of a structured array": (
+        "import numpy as np; r = np.zeros(3, [('a', int), ('b', float)]); x = r[1]; y = r[1].copy()",
+        "x['a'] += 1; y['b'] += 2",
+        "(x, r, y)",
+    ),
+    "parametrised module": (
+        "import torch; import torch.nn.utils.parametrizations as P\n"
+        "x = torch.nn.Linear(2, 2); torch.nn.init.ones_(x.weight)",
+        "import torch.nn.utils.parametrize as Q\nif not Q.is_parametrized(x): P.weight_norm(x)\n"
+        "for p in x.parameters(): p.data.add_(1)",
+        "(type(x).__name__, x.weight.tolist(), len(list(x.parameters())))",
+    ),
+    "module without shapes": (
+        "import torch; x = torch.nn.LazyLinear(2)",
+        "_ = x(torch.ones(1, 3)); torch.nn.init.ones_(x.weight)",
+        "(type(x).__name__, type(x.weight).__name__, x.weight.tolist())",
+    ),
+    "drawing": (
+        "from PIL import Image, ImageDraw; i = Image.new('L', (2, 2)); x = ImageDraw.Draw(i)",
+        "x.point((0, 0), 9)",
+        "i.tobytes()",
+    ),
+    "figure": (
+        "import matplotlib; matplotlib.use('agg'); from matplotlib.figure import Figure\n"
+        "x = Figure(); a = x.add_subplot(); line, = a.plot([1, 2])",
+        "a.plot([3, 4]); a.set_title('t'); line.set_data([1, 2, 3], [5, 6, 7]); x.canvas.draw()",
+        "(len(a.lines), a.get_title(), list(line.get_ydata()), x.axes[0] is a, a.lines[0] is line)",
+    ),
     "sparse tensor": (
         "import torch; x = [torch.eye(2).to_sparse()]",
         "x.append(x[0] * 2)",
@@ -397,3 +532,14 @@ def test_series_that_did_not_travel_is_not_written_through_a_frame(pair):
     pair.cell("col2 = x['a']", names=["x"])
     pair.plain("x.iloc[1, 0] = 50")
     assert pair.namespace["col2"].tolist() == [99, 2, 3]
+
+
+def test_what_did_not_change_is_not_sent(pair):
+    """Objects of libraries that make their state anew when asked are found unchanged."""
+    pair.plain(
+        "import io, itertools, numpy as np, pandas as pd; b = io.BytesIO(b'ab'); g = np.random.default_rng(0)\n"
+        "d = pd.DataFrame({'a': [1]}); m = pd.MultiIndex.from_product([[1], ['a']])"
+    )
+    pair.cell("b.write(b'c'); g.random(); d['b'] = d.a * 2; m.names = ['p', 'q']")
+    pair.cell("z = 1")
+    assert pair.cell("z = 2").changed == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from zerokernel.crossing.adapters import RESTORERS as _OF_ADAPTED
+from zerokernel.crossing.restorer import Restorer
 from zerokernel.crossing.restorers import iterators, libraries, standard
-from zerokernel.crossing.restorers.restorer import Restorer
 
 __all__ = ["Restorer", "restorer_for", "restorer_of"]
 
@@ -14,6 +15,7 @@ _RESTORERS: dict[str, Restorer] = {
     **iterators.RESTORERS,
     **standard.RESTORERS,
     **libraries.RESTORERS,
+    **_OF_ADAPTED,
 }
 """By module and qualified name, so that no library is imported for it."""
 

@@ -7,7 +7,7 @@ import itertools
 import operator
 from typing import Any
 
-from zerokernel.crossing.restorers.restorer import Restorer
+from zerokernel.crossing.restorer import Restorer
 
 
 def _iterator_state(item: Any) -> Any:

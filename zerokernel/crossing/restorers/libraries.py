@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 from zerokernel.crossing import frames
-from zerokernel.crossing.restorers.restorer import Restorer
+from zerokernel.crossing.restorer import Restorer
 
 
 def _put_generator(item: Any, state: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from zerokernel.crossing.restorers.restorer import Restorer, attributes_of, put_attributes
+from zerokernel.crossing.restorer import Restorer, attributes_of, put_attributes
 
 
 def _buffer_state(item: Any) -> Any:
