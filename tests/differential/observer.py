@@ -348,9 +348,12 @@ class Report:
 
 
 def base_of(array: Any) -> Any:
-    """The object that owns an array's memory, past what NumPy's strided tricks put between."""
-    base = array.base
-    return base.base if type(base).__name__ == "DummyArray" else base
+    """The object that owns an array's memory, past the views and tricks that lie between."""
+    base, below = None, array.base
+    while below is not None:
+        base = below
+        below = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return base
 
 
 def digest(data: Any) -> str:
@@ -481,7 +484,8 @@ class Observer:
             "history": len(self.shell.history_manager.input_hist_raw),
         }
         if numpy := sys.modules.get("numpy"):
-            state["numpy random"] = digest(repr(numpy.random.get_state()).encode())
+            _, keys, *rest = numpy.random.get_state()
+            state["numpy random"] = [digest(keys), *map(repr, rest)]
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "get_rng_state"):
             state["torch random"] = digest(torch.get_rng_state().numpy().tobytes())
@@ -529,7 +533,7 @@ class Observer:
             numpy.random.seed(0)
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "manual_seed"):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
         if pyplot := sys.modules.get("matplotlib.pyplot"):
             pyplot.close("all")
             sys.modules["matplotlib"].rcdefaults()
