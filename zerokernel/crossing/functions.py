@@ -131,10 +131,10 @@ def make_cell() -> types.CellType:
     return types.CellType()
 
 
-def fill_cell(cell: types.CellType, contents: Any) -> None:
-    """Fills a cell that `make_cell` made."""
-    if contents is not Missing:
-        cell.cell_contents = contents
+def fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:
+    """Fills a cell that `make_cell` made; pickle would leave out a None that is not wrapped."""
+    if contents[0] is not Missing:
+        cell.cell_contents = contents[0]
 
 
 def is_cached(item: Any) -> bool:
@@ -161,6 +161,8 @@ def make_exception(kind: Any, args: tuple[Any, ...]) -> BaseException:
         builtin.__init__(made, *args)
     except Exception:
         BaseException.__init__(made, *args)
+    if made.args == args and made.args is not args:
+        made.args = args  # the tuple that others may hold too
     return made
 
 

@@ -118,6 +118,7 @@ class WorkerReplica:
                 written |= self._apply(value, owners, replaced)
         written |= self._snapshot.holders(token for token, _ in replaced.values())
         written |= self._replace(replaced)
+        names = {name: replaced.get(id(value), (0, value))[1] for name, value in names.items()}
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
         self._snap(tokens, objects, written)
