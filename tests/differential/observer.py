@@ -9,6 +9,7 @@ The harness loads this file's text into a module that no cell can see by name.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copyreg
 import ctypes
@@ -158,8 +159,9 @@ class Report:
             wrapped = self.ref(value.__wrapped__, f"{path}.__wrapped__")
             return {"lru_cache": wrapped, "parameters": repr(value.cache_parameters())}
         if isinstance(value, functools.partial):
-            pieces = (value.func, value.args, value.keywords, vars(value))
-            return {"partial": self.refs(pieces, path), "type": self.ref(kind, f"type({path})")}
+            pieces = self.refs((value.func, value.args, value.keywords), path)
+            own = self._attributes(value, path)
+            return {"partial": pieces, "dict": own, "type": self.ref(kind, f"type({path})")}
         if isinstance(value, type):
             return self._class(value, path)
         if isinstance(value, (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)):
@@ -206,6 +208,8 @@ class Report:
             return self.refs(list.__iter__(value), path)
         if isinstance(value, tuple):
             return self.refs(tuple.__iter__(value), path)
+        if isinstance(value, collections.OrderedDict):  # the dict below has an order of its own
+            return self.items(collections.OrderedDict.items(value), path)
         if isinstance(value, dict):
             return self.items(dict.items(value), path)
         if isinstance(value, (set, frozenset)):
@@ -353,7 +357,8 @@ def base_of(array: Any) -> Any:
     while below is not None:
         base = below
         below = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
-    return base
+    # A tensor that `.numpy()` made in passing: what counts is whose memory it is.
+    return base.untyped_storage() if hasattr(base, "untyped_storage") else base
 
 
 def digest(data: Any) -> str:

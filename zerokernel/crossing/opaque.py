@@ -240,6 +240,10 @@ _RESTORERS: dict[str, Restorer] = {
         lambda r: (random.Random.getstate(r), dict(vars(r))),
         lambda r, state: random.Random.setstate(r, state[0]),
     ),
+    "functools.partial": Restorer(
+        lambda p: (p.func, p.args, p.keywords, vars(p) or None),
+        lambda p, state: p.__setstate__(state),
+    ),
     "_io.BytesIO": Restorer(_buffer_state, _put_bytesio),
     "_io.StringIO": Restorer(_buffer_state, _put_bytesio),
     "numpy.random._generator.Generator": Restorer(
