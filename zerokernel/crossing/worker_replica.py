@@ -178,10 +178,11 @@ class WorkerReplica:
             for name, value in self._namespace.items()
             if not self._is_own(name, value) and name not in skip
         }
+        moved = self._moved()
         bound = {
             name: value
             for name, value in now.items()
-            if name not in self._before or self._before[name] is not value
+            if name not in self._before or self._before[name] is not value or name in moved
         }
         deleted = [
             name
