@@ -9,6 +9,7 @@ The harness loads this file's text into a module that no cell can see by name.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copyreg
 import ctypes
@@ -158,8 +159,9 @@ class Report:
             wrapped = self.ref(value.__wrapped__, f"{path}.__wrapped__")
             return {"lru_cache": wrapped, "parameters": repr(value.cache_parameters())}
         if isinstance(value, functools.partial):
-            pieces = (value.func, value.args, value.keywords, vars(value))
-            return {"partial": self.refs(pieces, path), "type": self.ref(kind, f"type({path})")}
+            pieces = self.refs((value.func, value.args, value.keywords), path)
+            own = self._attributes(value, path)
+            return {"partial": pieces, "dict": own, "type": self.ref(kind, f"type({path})")}
         if isinstance(value, type):
             return self._class(value, path)
         if isinstance(value, (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)):
@@ -206,6 +208,8 @@ class Report:
             return self.refs(list.__iter__(value), path)
         if isinstance(value, tuple):
             return self.refs(tuple.__iter__(value), path)
+        if isinstance(value, collections.OrderedDict):  # the dict below has an order of its own
+            return self.items(collections.OrderedDict.items(value), path)
         if isinstance(value, dict):
             return self.items(dict.items(value), path)
         if isinstance(value, (set, frozenset)):
@@ -348,9 +352,13 @@ class Report:
 
 
 def base_of(array: Any) -> Any:
-    """The object that owns an array's memory, past what NumPy's strided tricks put between."""
-    base = array.base
-    return base.base if type(base).__name__ == "DummyArray" else base
+    """The object that owns an array's memory, past the views and tricks that lie between."""
+    base, below = None, array.base
+    while below is not None:
+        base = below
+        below = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    # A tensor that `.numpy()` made in passing: what counts is whose memory it is.
+    return base.untyped_storage() if hasattr(base, "untyped_storage") else base
 
 
 def digest(data: Any) -> str:
@@ -481,7 +489,8 @@ class Observer:
             "history": len(self.shell.history_manager.input_hist_raw),
         }
         if numpy := sys.modules.get("numpy"):
-            state["numpy random"] = digest(repr(numpy.random.get_state()).encode())
+            _, keys, *rest = numpy.random.get_state()
+            state["numpy random"] = [digest(keys), *map(repr, rest)]
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "get_rng_state"):
             state["torch random"] = digest(torch.get_rng_state().numpy().tobytes())
@@ -529,7 +538,7 @@ class Observer:
             numpy.random.seed(0)
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "manual_seed"):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
         if pyplot := sys.modules.get("matplotlib.pyplot"):
             pyplot.close("all")
             sys.modules["matplotlib"].rcdefaults()

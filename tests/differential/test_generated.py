@@ -7,13 +7,20 @@ They come in lots of a fixed seed each, so that the id of a test that fails repe
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.differential.generated.mutants import HOOK, MUTANTS, VARIABLE
 from tests.differential.generated.quick_pair import QuickPair, script
 from tests.differential.generated.writer import Round, write
+from tests.kernels import ROOT
+from tests.leftovers import end_broker
 
 LOT = 250
 """Programs of one test."""
@@ -28,7 +35,9 @@ rounds = st.lists(st.tuples(places, draws), min_size=1, max_size=6)
 losses = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["kill", "lost"])), max_size=1)
 
 
-def lot(start: int, count: int, pair: QuickPair, *, torch: bool = True) -> None:
+def lot(
+    start: int, count: int, pair: QuickPair, *, torch: bool = True, shrink: bool = True
+) -> None:
     """Judges so many programs of one seed; the shortest that fails is told as cells."""
 
     @seed(start)
@@ -36,7 +45,7 @@ def lot(start: int, count: int, pair: QuickPair, *, torch: bool = True) -> None:
         max_examples=count,
         database=None,
         deadline=None,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
@@ -63,6 +72,25 @@ def quick_pair(tmp_path_factory: pytest.TempPathFactory):
     pair.close()
 
 
+@pytest.fixture
+def mutated_pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QuickPair]:
+    """A pair whose leasing side has a fault, with a broker and a forkserver of its own."""
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(HOOK)
+    runtime = Path(tempfile.mkdtemp(prefix="zk-"))  # short: it holds sockets
+    environment = {
+        VARIABLE: request.param,
+        "PYTHONPATH": os.pathsep.join([str(hooks), str(ROOT)]),
+        "ZEROKERNEL_RUNTIME_DIRECTORY": str(runtime),
+    }
+    pair = QuickPair(tmp_path, libraries="numpy", environment=environment)
+    yield pair
+    pair.close()
+    end_broker(runtime)
+    shutil.rmtree(runtime)
+
+
 def _lots() -> list[pytest.ParameterSet]:
     return [
         pytest.param(start, marks=[] if start * LOT < USUAL else [pytest.mark.slow])
@@ -75,3 +103,21 @@ def _lots() -> list[pytest.ParameterSet]:
 def test_generated_programs_agree(start: int, quick_pair: QuickPair) -> None:
     """Outputs, errors and namespaces of each program agree with a plain run, cell by cell."""
     lot(start, LOT, quick_pair)
+
+
+QUICK_MUTANTS = ("dict_order", "lists_unchanged", "lost_alias")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "mutated_pair",
+    [
+        pytest.param(name, marks=[] if name in QUICK_MUTANTS else [pytest.mark.slow])
+        for name in MUTANTS
+    ],
+    indirect=True,
+)
+def test_a_fault_in_the_crossing_is_found(mutated_pair: QuickPair) -> None:
+    """Few programs suffice to find a crossing that is wrong in one respect."""
+    with pytest.raises((AssertionError, BaseExceptionGroup), match=r"cell \d|fails after|sub-exc"):
+        lot(0, LOT, mutated_pair, torch=False, shrink=False)

@@ -122,12 +122,12 @@ def plan(item: Any) -> Plan:
     owner = owns_memory(item)
     plain = is_plain(item)
     if item.dtype.hasobject:
-        if not plain or item.dtype != object:
+        if not plain or not _of_references(item):
             return OPAQUE
         if owner:
             return OBJECTS if item.flags.forc else OPAQUE
         root: Any = root_of(item)
-        return VIEW if hasattr(root, "dtype") and plan(root) is OBJECTS else OPAQUE
+        return VIEW if _of_references(root) and plan(root) is OBJECTS else OPAQUE
     if plain:
         return OWNER if owner else VIEW
     kind: Any = type(item)
@@ -204,16 +204,15 @@ def _torch_root(base: Any, current: Any) -> Any:
     return current
 
 
-def _holds_references(root: Any) -> bool:
-    """Whether it is an object array, which has no bytes of its own to look at."""
-    return getattr(getattr(root, "dtype", None), "kind", "") == "O"
+def _of_references(root: Any) -> bool:
+    """Whether it is an array of references and nothing else."""
+    return getattr(getattr(root, "dtype", None), "char", "") == "O"
 
 
 def address_of(root: Any) -> int:
     """Where a root's memory starts."""
-    address: int = (root if _holds_references(root) else byte_array(root)).__array_interface__[
-        "data"
-    ][0]
+    memory = root if _of_references(root) else byte_array(root)
+    address: int = memory.__array_interface__["data"][0]
     return address
 
 
@@ -247,7 +246,7 @@ def make_view(
         direct = isinstance(root, np.ndarray) and root.flags.c_contiguous
         memory = root if direct else byte_array(root)
         view = np.ndarray.__new__(kind, shape, dtype, memory, offset, strides)
-    elif _holds_references(root):
+    elif _of_references(root):
         view = _view_of_objects(root, shape, strides, offset)
     elif stand_in is not None:
         plain: Any = np.ndarray(shape, dtype, byte_array(root), offset, strides)

@@ -118,17 +118,12 @@ def finish_function(function: types.FunctionType, state: tuple[Any, ...], *, bin
     function.__doc__ = doc
 
 
-class HoldsNone:
-    """Stands for None in a cell, as pickle takes a state that is None for none at all."""
-
-
 def cell_contents(cell: types.CellType) -> Any:
-    """What a cell holds, or the mark that it is empty or holds None."""
+    """What a cell holds, or the mark that it is empty."""
     try:
-        contents = cell.cell_contents
+        return cell.cell_contents
     except ValueError:
         return Missing
-    return HoldsNone if contents is None else contents
 
 
 def make_cell() -> types.CellType:
@@ -136,10 +131,10 @@ def make_cell() -> types.CellType:
     return types.CellType()
 
 
-def fill_cell(cell: types.CellType, contents: Any) -> None:
-    """Fills a cell that `make_cell` made."""
-    if contents is not Missing:
-        cell.cell_contents = None if contents is HoldsNone else contents
+def fill_cell(cell: types.CellType, contents: tuple[Any]) -> None:
+    """Fills a cell that `make_cell` made; pickle would leave out a None that is not wrapped."""
+    if contents[0] is not Missing:
+        cell.cell_contents = contents[0]
 
 
 def is_cached(item: Any) -> bool:
@@ -166,6 +161,8 @@ def make_exception(kind: Any, args: tuple[Any, ...]) -> BaseException:
         builtin.__init__(made, *args)
     except Exception:
         BaseException.__init__(made, *args)
+    if made.args == args and made.args is not args:
+        made.args = args  # the tuple that others may hold too
     return made
 
 

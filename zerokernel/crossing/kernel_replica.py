@@ -117,6 +117,7 @@ class KernelReplica:
             self._look_closely()
         changed = set(self.stale)
         self.ledger.hold()
+        self.ledger.bury()  # an object may have died at any time since the last cell
         self.names_at_ship = {name: id(value) for name, value in self.namespace.items()}
         self.worker_only -= self.namespace.keys()
         gone = self.ledger.take_gone()

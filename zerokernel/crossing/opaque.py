@@ -85,8 +85,12 @@ _CLASS = object()
 def delta(
     item: Any, before: Digested | None, now: Digested
 ) -> tuple[type, dict[str, Any], list[str]]:
-    """The class, the entries of ``__getstate__()`` that changed, and the names that went."""
-    state = item.__getstate__()
+    """The class, the attributes of ``__getstate__()`` that changed, and the names that went.
+
+    What it adds to the attributes is for a ``__setstate__``, which is not called.
+    """
+    own = object.__getattribute__(item, "__dict__")
+    state = {key: value for key, value in item.__getstate__().items() if key in own}
     old = before.value if before is not None and isinstance(before.value, dict) else {}
     new = now.value if isinstance(now.value, dict) else {}
     changed = {key: state[key] for key in state if key not in old or old[key] != new.get(key)}

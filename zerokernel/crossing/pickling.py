@@ -382,7 +382,7 @@ def _reduce_code(packer: Packer, obj: types.CodeType) -> Reduced:
 
 
 def _reduce_cell(packer: Packer, obj: types.CellType) -> Reduced:
-    contents = functions.cell_contents(obj)
+    contents = (functions.cell_contents(obj),)
     return (functions.make_cell, (), contents, None, None, functions.fill_cell)
 
 

@@ -197,14 +197,18 @@ class Ledger:
         if self._shipments >= _SHIPMENTS:
             self._prune_cycles()
         for _ in range(_ROUNDS):
-            if self._died:
-                self._died.clear()
-                self._forget([token for token, ref in self._weak.items() if ref() is None])
+            self.bury()
             tokens = _only_ours(self._strong)
             if not tokens:
                 return
             while tokens:
                 tokens = self._only_ours_below(tokens)
+
+    def bury(self) -> None:
+        """Notices what died."""
+        if self._died:
+            self._died.clear()
+            self._forget([token for token, ref in self._weak.items() if ref() is None])
 
     def _prune_cycles(self) -> None:
         self._shipments = 0

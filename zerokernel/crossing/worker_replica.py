@@ -132,6 +132,7 @@ class WorkerReplica:
                 written |= self._apply(value, owners, replaced)
         written |= self._snapshot.holders(token for token, _ in replaced.values())
         written |= self._replace(replaced)
+        names = {name: replaced.get(id(value), (0, value))[1] for name, value in names.items()}
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
         self._snap(tokens, objects, written)
@@ -207,10 +208,11 @@ class WorkerReplica:
             for name, value in self._namespace.items()
             if not self._is_own(name, value) and name not in skip
         }
+        moved = self._moved()
         bound = {
             name: value
             for name, value in now.items()
-            if name not in self._before or self._before[name] is not value
+            if name not in self._before or self._before[name] is not value or name in moved
         }
         deleted = [
             name

@@ -38,6 +38,7 @@ class QuickPair(Pair):
         super().__init__(directory, libraries=libraries, environment=environment)
         self._recent: deque[Program] = deque(maxlen=RECENT)
         self._frozen = False
+        self._seen: tuple[list[Any], list[Any]] = ([], [])
 
     def judge(self, program: Program) -> list[str]:
         """What differs between a plain and a leased run; [] where nothing does.
@@ -76,18 +77,20 @@ class QuickPair(Pair):
         left, right = self._both()
         plain = self._submit(left, program, leased=False)
         other = self._submit(right, program, leased=True)
-        return self._collect(left, plain, program) == self._collect(right, other, program)
+        self._seen = self._collect(left, plain, program), self._collect(right, other, program)
+        return self._seen[0] == self._seen[1]
 
     def _submit(self, side: Side, program: Program, *, leased: bool) -> list[list[str]]:
         """Queues everything at once: a wipe, then each cell with a look at its end."""
-        look = {"seen": f"{OBSERVER}.brief({program.hold})"}
+        then = {"user_expressions": {"seen": f"{OBSERVER}.brief({program.hold})"}}
         requests = [[side.kernel.submit(f"{OBSERVER}.wipe()", silent=True)]]
         for cell in program.cells:
             source = cell.leased() if leased else cell.plain()
-            requests.append([side.kernel.submit(source, user_expressions=look)])
-            if isinstance(cell, Step) and cell.raises:  # then its own look is not taken
-                again = side.kernel.submit("", silent=True, user_expressions=look)
-                requests[-1].append(again)
+            if isinstance(cell, Step) and cell.raises:  # then its own look would not be taken
+                again = side.kernel.submit(source), side.kernel.submit("", silent=True, **then)
+                requests.append(list(again))
+            else:
+                requests.append([side.kernel.submit(source, **then)])
         return requests
 
     def _collect(self, side: Side, requests: list[list[str]], program: Program) -> list[Any]:
@@ -107,10 +110,12 @@ class QuickPair(Pair):
     # --- the long look -------------------------------------------------------------------
 
     def _found(self, program: Program) -> list[str]:
+        seen_before = self._seen
         self.fresh_worker()
         found = self.told(program)
         if not found:
-            raise OnlyAfterOthers(self._with_others(program))
+            seen = "\n".join(f"{a}\n{b}" for a, b in zip(*seen_before, strict=True) if a != b)
+            raise OnlyAfterOthers(f"{seen}\n{self._with_others(program)}")
         self.fresh_worker()
         return found
 

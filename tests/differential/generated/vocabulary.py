@@ -157,8 +157,13 @@ DERIVED: list[Kinds] = [
     ),
     # Of memory that is read-only torch warns once a process, and so once more in a worker.
     (lambda x: is_array(x) and x.flags.writeable, "torch.from_numpy({p})"),
-    (is_tensor, "{p}[1:]|{p}.view(-1)|{p}.t()|{p}.detach()|{p}.clone()|{p}.numpy()|{p}[::2]"),
-    (_is(bytearray), "np.frombuffer({p}, dtype='u1')|bytes({p})|{p}[2:]"),
+    (is_tensor, "{p}.detach()"),
+    # With a graph they would not travel.
+    (
+        lambda x: is_tensor(x) and not x.requires_grad,
+        "{p}[1:]|{p}.view(-1)|{p}.t()|{p}.clone()|{p}.numpy()|{p}[::2]",
+    ),
+    (_is(bytearray), "bytes({p})|{p}[2:]|{p}.copy()"),
     (_is(bytes), "np.frombuffer({p}, dtype='u1')|{p}[1:]"),
     (_is(list), "{p}[1:]|{p} + {p}|{p}.append|iter({p})|tuple({p})|{p}.copy()"),
     (_is(dict), "dict({p})|list({p}.values())|list({p})"),
@@ -186,10 +191,7 @@ CHANGES: list[Kinds] = [
     (_object_array, "{p}[0] = {v}|{p}[...] = None|{p}.flat[-1] = {v}|{p}[::-1] = {p}.copy()"),
     (lambda x: is_array(x) and x.dtype.names, "{p}['a'][1] = 5|{p}[0] = (1, 2.5)|{p}['b'] += 1"),
     (lambda x: is_array(x) and x.dtype.kind == "U", "{p}[0] = 'ten'"),
-    (
-        is_tensor,
-        "{p}.add_(1)|{p}[0] = 5|{p}.data.mul_(2)|{p}.zero_()|{p}.t_()|{p}.requires_grad_()",
-    ),
+    (is_tensor, "{p}.add_(1)|{p}[0] = 5|{p}.data.mul_(2)|{p}.zero_()|{p}.t_()"),
     (
         is_tensor,
         "({p} * {p}).sum().backward()|{p}.note = {v}|{p}.grad = None|{p}.data = {p}.data[1:]",
@@ -217,7 +219,7 @@ CHANGES: list[Kinds] = [
     (_is(random.Random), "{p}.random()|{p}.seed(5)"),
     (_named("Generator"), "{p}.random(3)"),
     (_is(io.BytesIO), "{p}.write(b'over')|{p}.seek(0, 2)|{p}.truncate(3)"),
-    (_is(BaseException), "{p}.a = {v}|{p}.__cause__ = KeyError({v})|{p}.args = ({v},)"),
+    (_is(BaseException), "{p}.a = {v}|{p}.__cause__ = KeyError({v})|{p}.args = (1, 's')"),
     (_is(functools.partial), "{p}.note = {v}|{p}.keywords['k'] = {v}"),
 ]
 """What can be done to an object: whether it applies, and statements on its path p."""

@@ -106,3 +106,20 @@ def test_a_generator_made_by_a_cell_leaves_no_trace_in_later_ones(pair):
         pair.plain("twin.random()")
         assert pair.namespace["g"].bit_generator.state == pair.namespace["twin"].bit_generator.state
         assert not done.notes
+
+
+def test_an_object_that_dies_between_two_cells_is_not_named_again(pair):
+    """It is told as gone with the next shipment, also with one that carries no names."""
+    pair.cell("import numpy as np; a = np.arange(20_000.0)")
+    kept = pair.namespace["a"]
+    pair.plain("del a")
+    del kept, pair.staged  # as when the collector frees it, after the table was pruned
+    pair.cell("b = 1", names=[])
+    assert pair.namespace["b"] == 1
+
+
+def test_a_name_that_is_deleted_and_bound_to_the_same_object_moves_to_the_end(pair):
+    """The names stand in the order in which they were bound."""
+    pair.plain("x = [1]; y = 2; z = 3")
+    pair.cell("x = vars().pop('x'); new = 1; y = globals().pop('y')")
+    assert [n for n in pair.namespace if len(n) < 4] == ["z", "x", "new", "y"]

@@ -38,6 +38,7 @@ def _augmented(visitor: CellVisitor, node: ast.AugAssign) -> None:
 
 def _annotated(visitor: CellVisitor, node: ast.AnnAssign) -> None:
     visitor.visit_all([node.value, node.annotation])
+    visitor.annotates()
     if node.value is None and isinstance(node.target, ast.Name):
         visitor.scope.declare(visitor.mangled(node.target.id))
     else:

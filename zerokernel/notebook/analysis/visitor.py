@@ -134,6 +134,11 @@ class CellVisitor:
         """The text's words may be names that something reads."""
         self._mentioned |= identifiers(text)
 
+    def annotates(self) -> None:
+        """An annotation of the cell's own names adds to those that earlier cells wrote."""
+        if self._at_cell_level():
+            self.mention("__annotations__")
+
     def opens(self, reason: str) -> None:
         """Names can be reached here that the text does not show."""
         self._open_reasons.add(reason)
