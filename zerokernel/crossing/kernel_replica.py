@@ -364,7 +364,7 @@ class KernelReplica:
         return Packer(stream, self.namespace, in_worker=False)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
-        packer = CuttingPacker(stream, self.namespace, False, self.ledger.find)
+        packer = CuttingPacker(stream, self.namespace, False, self.ledger)
         packer.known_buffers = lambda: map(self.ledger.peek, self.snapshot.buffers)
         return packer
 

@@ -406,6 +406,6 @@ class WorkerReplica:
         return opaque.digest(item, plan, self._cutting)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
-        packer = CuttingPacker(stream, self._namespace, True, self._holdings.find)
+        packer = CuttingPacker(stream, self._namespace, True, self._holdings)
         packer.known_buffers = lambda: map(self._holdings.peek, self._snapshot.buffers)
         return packer
