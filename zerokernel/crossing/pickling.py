@@ -175,7 +175,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
                 return (tensors.storage_over, (*under, obj.nbytes()))
         if tensors.storage_in_band(obj):
             self.note(obj)
-            return (tensors.small_storage, (buffers.byte_array(obj).tobytes(),))
+            return (tensors.small_storage, (buffers.small_bytes(obj),))
         return (take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
 
     def reduce_tensor(self, obj: Any) -> Reduced:

@@ -160,15 +160,17 @@ class Ledger:
     def at_tokens(self, tokens: Sequence[int]) -> list[Any]:
         """The objects of many tokens, None for those that are gone."""
         found: list[Any] = list(map(self._strong.get, tokens))
-        if any(map(is_, found, repeat(None))):
-            peek = self.peek
-            references: list[Any] = list(map(self._weak.get, tokens))
-            if not any(map(is_, references, repeat(None))):
-                return [*map(call, references)]
-            found = [
-                peek(token) if item is None else item
-                for token, item in zip(tokens, found, strict=True)
-            ]
+        missing = list(map(is_, found, repeat(None)))
+        if any(missing):
+            tokens = list(compress(tokens, missing))
+            references: list[Any] = list(map(self._weak.get, tokens, repeat(_dead)))
+            others: Iterable[Any] = map(call, references)
+            if self._limbo:
+                others = map(self._limbo.get, tokens, others)
+            if len(tokens) == len(found):
+                return list(others)
+            for place, item in zip(compress(range(len(found)), missing), others, strict=True):
+                found[place] = item
         return found
 
     def get(self, token: int) -> Any:
@@ -265,6 +267,10 @@ class Ledger:
         gone = sorted(self.gone)
         self.gone = set()
         return gone
+
+
+def _dead() -> None:
+    """What a weak reference says of an object that died."""
 
 
 def _take_out(table: dict[int, int], ids: list[int], tokens: list[int]) -> None:

@@ -161,10 +161,10 @@ class WorkerReplica:
             return
         self._holdings.drop(tokens)
         self._snapshot.forget(tokens)
-        for token in tokens:
-            self._stuck.discard(token)
-            for table in (self._labels, self._received):
-                table.pop(token, None)
+        self._stuck.difference_update(tokens)
+        for table in (self._labels, self._received):
+            for token in table.keys() & set(tokens) if table else ():
+                del table[token]
 
     def _is_own(self, name: str, value: Any) -> bool:
         if stays(name) or is_history(name):
