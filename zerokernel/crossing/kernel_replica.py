@@ -8,6 +8,7 @@ import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from operator import is_
+from types import MappingProxyType
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
@@ -20,6 +21,7 @@ from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.reach import walk
 from zerokernel.crossing.shipment import (
     END,
+    EXTRA,
     NAMES,
     Draft,
     Shipment,
@@ -90,11 +92,17 @@ class KernelReplica:
     # -- out ---------------------------------------------------------------------------
 
     @without_collector
-    def ship(self, names: Collection[str]) -> Shipment:
+    def ship(
+        self, names: Collection[str], extra: Mapping[str, Any] = MappingProxyType({})
+    ) -> Shipment:
         """Captures out, with what the worker must know about earlier ones.
 
         Names that the namespace does not have are left out. A name whose object cannot
         travel is in ``absent`` of the shipment; the others travel.
+
+        Args:
+            names: What the cell reads.
+            extra: Further objects, which `sift` let pass.
         """
         self.settle()
         if self.ledger.holding:  # the last cell was never committed: the worker's state is unknown
@@ -104,7 +112,7 @@ class KernelReplica:
         self._now = {}
         self._unseen = None
         self._begin()
-        if names:  # else the cell sees nothing of what is known, unless it fetches it
+        if names or extra:  # else the cell sees nothing of what is known, unless it fetches it
             self.ledger.prune()
             self._look_closely()
         changed = set(self.stale)
@@ -115,7 +123,19 @@ class KernelReplica:
         for token in gone:
             self.labels.pop(token, None)
         header = {"gone": gone, "worker_only": sorted(self.worker_only)}
-        return self._send(set(names), changed, header)
+        return self._send(set(names), changed, header, extra)
+
+    def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Of further objects those that can travel; and of each other one why it cannot."""
+        fit, refused = {}, []
+        for label, value in extra.items():
+            try:
+                self._cutting(io.BytesIO()).dump(value)
+            except Exception as error:
+                refused.append(travel.explain(label, value, error, self._fits))
+            else:
+                fit[label] = value
+        return fit, refused
 
     @without_collector
     def fetch(self, name: str) -> Shipment:
@@ -134,16 +154,22 @@ class KernelReplica:
             self._now[token] = self._label(token, self.ledger.get(token))
         return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
 
-    def _send(self, names: set[str], changed: set[int], header: dict[str, Any]) -> Shipment:
+    def _send(
+        self,
+        names: set[str],
+        changed: set[int],
+        header: dict[str, Any],
+        extra: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Shipment:
         self._number += 2
         header["number"] = self._number
         present = {name for name in names if name in self.namespace and not self._stays(name)}
         absent: dict[str, str] = {}
         try:
-            draft = self._pack(present, changed, header, absent)
+            draft = self._pack(present, changed, header, absent, extra)
         except Exception as error:
             absent = self._offenders(present, changed, error)
-            draft = self._pack(present, changed, header, absent)
+            draft = self._pack(present, changed, header, absent, extra)
         shipment = draft.finish(absent)
         self._unsettled = draft
         if shipment.object_count < _MANY:
@@ -162,7 +188,12 @@ class KernelReplica:
             self._sent(draft)
 
     def _pack(
-        self, names: Iterable[str], changed: set[int], header: Any, absent: dict[str, str]
+        self,
+        names: Iterable[str],
+        changed: set[int],
+        header: Any,
+        absent: dict[str, str],
+        extra: Mapping[str, Any],
     ) -> Draft:
         stream = io.BytesIO()
         pickle.dump(header, stream, 5)
@@ -173,6 +204,8 @@ class KernelReplica:
         seen: dict[int, Any] = {}
         todo = set(names) - absent.keys()
         packer.wanted |= todo
+        if extra:
+            draft.put(EXTRA, dict(extra))
         while True:
             if todo:
                 todo |= self._read_by(todo) - done - absent.keys()
@@ -310,9 +343,10 @@ class KernelReplica:
         for token in draft.sent & self._now.keys():
             self.labels[token] = self._now[token]
         self.labels.update(draft.labels(self._number))
+        renewed = draft.sent | self.snapshot.holders(draft.replaced) - self.stale
+        renewed -= set(draft.replaced)
         self.ledger.forget(draft.replaced)
         tokens, objects = draft.numbered(self._number)
-        renewed = draft.sent - set(draft.replaced)
         self.take_in(tokens, objects, renewed, envelope_ids(draft.envelopes))
 
     def take_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copyreg
 import dataclasses
 import enum
@@ -17,7 +18,16 @@ from typing import Any, Protocol
 
 import cloudpickle
 
-from zerokernel.crossing import arrays, buffers, classes, frames, functions, tensors, travel
+from zerokernel.crossing import (
+    arrays,
+    buffers,
+    classes,
+    frames,
+    functions,
+    tensors,
+    travel,
+    variables,
+)
 from zerokernel.crossing.contents import Labels
 
 _HERE = __name__
@@ -232,6 +242,11 @@ class CuttingPacker(Packer):
     def send_whole(self, obj: Any) -> None:
         """Lets the next dump send one known object by value, cutting at all others."""
         self._whole[:] = [obj]
+
+    def spell_out(self, kinds: frozenset[type]) -> None:
+        """Writes objects of some types by value, also those that the other side holds."""
+        find = self._find
+        self._find = lambda obj: None if type(obj) in kinds else find(obj)
 
     def dump_whole(self, obj: Any) -> None:
         """Pickles one known object by value, cutting at all others."""
@@ -451,6 +466,7 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     types.MappingProxyType: _reduce_proxy,
     types.CellType: _reduce_cell,
     functions.World: Packer.reduce_world,
+    contextvars.ContextVar: variables.reduce_variable,
     classes.Methods: _reduce_methods,
 }
 

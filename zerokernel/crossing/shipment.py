@@ -10,12 +10,13 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import contents, memo, opaque
+from zerokernel.crossing import contents, exchange, memo, opaque
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
 from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.restorers import restorer_of
 from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
 
@@ -41,7 +42,7 @@ class Shipment:
 
 
 Change = tuple[int, str, Any]
-"""Token, form and state: "parts", "buffer", "restore", "adopt", "replace" or "delta"."""
+"""Token, form and state: "parts", "buffer", "restore", "exchange", "adopt", "replace", "delta"."""
 
 
 @dataclass
@@ -157,8 +158,10 @@ def write_changes(
                 (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
             )
         elif plan.content in ("opaque", "getstate"):
-            restorer = opaque.restorer_of(item)
-            if restorer is None and opaque.is_its_dict(kind):
+            restorer = restorer_of(item)
+            if restorer is None and exchange.fits(item):
+                draft.put_whole(token, "exchange", item)
+            elif restorer is None and opaque.is_its_dict(kind):
                 draft.put_whole(token, "adopt", item)
             elif restorer is None:
                 draft.replaced.append(token)
@@ -193,13 +196,15 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     elif form == "delta":
         kind, changed, removed = state
         _write_attributes(item, kind, changed, removed)
+    elif form == "exchange":
+        exchange.swap(item, state)
     elif form == "adopt":
         _write_attributes(item, type(state), _attributes(state), ())
     elif form == "dict":
         kind, attributes = state
         _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
     else:
-        restorer = opaque.restorer_of(item)
+        restorer = restorer_of(item)
         assert restorer is not None
         restorer.put(item, state)
 
@@ -282,7 +287,9 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
         return "buffer", (plan_of(item).read(item), pieces, {})
     if form in ("delta", "adopt"):
         return "dict", (type(item), dict(_attributes(item)))
-    restorer = opaque.restorer_of(item)
+    if form == "exchange":
+        return form, state
+    restorer = restorer_of(item)
     assert restorer is not None
     return "restore", restorer.take(item)
 

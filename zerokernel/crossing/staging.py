@@ -249,6 +249,7 @@ class Staged:
         self._labels = []
         self._changes, self._names = [], {}
         self._tokens, self._objects, self._end = [], [], {}
+        written = written | replica.snapshot.holders(gone) - replica.stale
         replica.ledger.forget(gone)
         replica.ledger.release()
         replica.take_in(tokens, objects, written, envelope_ids(self._envelopes))

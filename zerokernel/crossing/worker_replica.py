@@ -77,14 +77,17 @@ class WorkerReplica:
         return self._owners
 
     @without_collector
-    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> None:
+    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in captures: the namespace then holds exactly these, and worker-only names.
 
         Args:
             payload: Of the kernel's shipment.
             buffers: The owners that `allocate` made, filled; by default those of its last call.
+
+        Returns:
+            The further objects that came with them.
         """
-        names, header = self._load(payload, buffers)
+        names, header, extra = self._load(payload, buffers)
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
@@ -92,12 +95,13 @@ class WorkerReplica:
                 del self._namespace[name]
         self._namespace.update(self._own | names)
         self._before = dict(self._namespace)
-        self._sees = bool(names or self._only)
+        self._sees = bool(names or extra or self._only)
+        return extra
 
     @without_collector
     def absorb(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
-        names, _ = self._load(payload, buffers)
+        names, _, _ = self._load(payload, buffers)
         self._sees = True
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
@@ -106,7 +110,7 @@ class WorkerReplica:
 
     def _load(
         self, payload: bytes, buffers: Sequence[Any] | None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         owners = self._owners if buffers is None else buffers
         self._owners = []
         self._begin()
@@ -116,18 +120,22 @@ class WorkerReplica:
         )
         self._drop(header["gone"])
         names: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         written: set[int] = set()
         replaced: dict[int, tuple[int, Any]] = {}
         for kind, value in parts:
             if kind == NAMES:
                 names.update(value)
+            elif kind == EXTRA:
+                extra.update(value)
             elif kind == CHANGES:
                 written |= self._apply(value, owners, replaced)
+        written |= self._snapshot.holders(token for token, _ in replaced.values())
         written |= self._replace(replaced)
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
         self._snap(tokens, objects, written)
-        return names, header
+        return names, header, extra
 
     def _apply(
         self, changes: Iterable[Any], owners: Sequence[Any], replaced: dict[int, tuple[int, Any]]
@@ -228,11 +236,16 @@ class WorkerReplica:
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
-        lost = [name for name in worker_only if name in self._namespace]
+        # Of a changed object that cannot return the notebook keeps what it has, and its name.
+        lost = [name for name in worker_only if name in self._namespace and self._is_bound(name)]
         only = self._only - bound.keys() - set(deleted) | set(lost)
         draft.put(END, self._end(draft, deleted + lost, only, worker_only))
         self._only_next = only
         return draft
+
+    def _is_bound(self, name: str) -> bool:
+        """Whether the cell bound a name."""
+        return name not in self._before or self._before[name] is not self._namespace[name]
 
     def _end(
         self, draft: Draft, deleted: list[str], only: set[str], worker_only: dict[str, str]
@@ -337,6 +350,7 @@ class WorkerReplica:
         draft, self._sent = self._sent, None
         if draft is None:
             return
+        renewed = draft.sent | self._snapshot.holders(draft.replaced) | self._stuck
         self._drop(draft.replaced)
         self._labels.update(draft.labels(self._number))
         tokens, objects = draft.numbered(self._number)
@@ -350,7 +364,7 @@ class WorkerReplica:
         tokens, objects = list(compress(tokens, fresh)), list(compress(objects, fresh))
         self._holdings.add(tokens, objects)
         self._only = self._only_next
-        self._snap(tokens, objects, draft.sent - set(draft.replaced) | self._stuck)
+        self._snap(tokens, objects, renewed)
         self._before = dict(self._namespace)
 
     # -- what changed ------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from zerokernel import settings
+from zerokernel.ambient import begin
 from zerokernel.errors import UnsupportedPlatform, ZeroKernelError
 from zerokernel.notebook.display import shown_in_one_line
 
@@ -27,6 +28,7 @@ class Loaded:
     session: Any
     magics: Any
     matcher: Any
+    every_cell: Any
 
 
 # The one piece of state of this module; a shell's entry ends with it.
@@ -47,6 +49,7 @@ def load(shell: Any) -> None:
         raise shown_in_one_line(error) from None
     if problem := hide_devices():
         print(problem, file=sys.stderr)
+    begin(in_worker=False)
     loaded = _register(shell, _session(shell, values), values)
     _loaded[shell] = loaded
     atexit.register(loaded.session.close)
@@ -67,6 +70,7 @@ def _session(shell: Any, values: settings.Settings) -> Any:
 def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     # Here, so that `import zerokernel` alone stays free of IPython's internals.
     from zerokernel.notebook.completion import option_matcher
+    from zerokernel.notebook.every_cell import EveryCell
     from zerokernel.notebook.in_place import to_plain_cell
     from zerokernel.notebook.magics import GpuMagics
 
@@ -75,7 +79,14 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     matcher = option_matcher(session.sizes)
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(to_plain_cell)
-    return Loaded(session, magics, matcher)
+    every_cell = EveryCell(shell, lambda: magics.gpu_cells == "all")
+    return Loaded(session, magics, matcher, every_cell)
+
+
+def session_of(shell: Any) -> Any:
+    """The session behind a shell's GPU cells, None where nothing is loaded."""
+    loaded = _loaded.get(shell)
+    return loaded.session if loaded is not None else None
 
 
 def unload(shell: Any) -> None:
@@ -91,6 +102,7 @@ def unload(shell: Any) -> None:
     _remove(shell.configurables, loaded.magics)
     _remove(shell.Completer.custom_matchers, loaded.matcher)
     _remove(shell.input_transformers_cleanup, to_plain_cell)
+    loaded.every_cell.remove()
     atexit.unregister(loaded.session.close)
     loaded.session.close()
     show_devices()

@@ -72,7 +72,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _announce(path: Path, address: str) -> None:
-    temporary = path.with_suffix(".new")
+    temporary = path.with_name(f"{path.name}.new")
     temporary.write_text(address)
     temporary.rename(path)
 

@@ -12,14 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from IPython.core.async_helpers import _asyncio_runner
+from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import ExecutionResult
 
-from zerokernel.crossing import WorkerReplica, allocate, ambient
+from zerokernel.ambient import Surroundings, begin
+from zerokernel.ambient.quiet import quietly
+from zerokernel.crossing import WorkerReplica, allocate
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
+    END_OF_INPUT,
     Bind,
     CellFinished,
     CellStarted,
+    CommMessage,
     ExtendLimit,
     FetchedName,
     FetchName,
@@ -37,6 +43,7 @@ from zerokernel.messages import (
 )
 from zerokernel.wire import Channel, Received
 from zerokernel.worker import namespace
+from zerokernel.worker.cell_loop import CellLoop
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
 from zerokernel.worker.inbox import Inbox
@@ -59,6 +66,7 @@ class TaskRunner:
         interrupts: Interrupts,
         inbox: Inbox,
         capture: OutputCapture,
+        loop: CellLoop,
         detection: str = "auto",
     ) -> None:
         shell: Any = kernel.shell
@@ -69,11 +77,14 @@ class TaskRunner:
         self._interrupts = interrupts
         self._inbox = inbox
         self._capture = capture
+        self._loop = loop
         self._replica = WorkerReplica(self._shell.user_ns, detection)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
         self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
-        self._surroundings: dict[str, Any] | None = None  # as both sides agreed last
+        begin(in_worker=True)
+        self._surroundings = Surroundings(in_worker=True)
+        self._notes: list[str] = []  # what the receipt is to say of this cell
         self._bind: Bind | None = None  # a grant whose cell has not been found yet
         self._error: Output | None = None
         self._publishing = threading.RLock()
@@ -81,9 +92,11 @@ class TaskRunner:
         self._running: Bind | None = None
         self._deadline = Deadline(interrupts, self._ask_for_time, self._say_stuck)
         inbox.extended = self._extended
+        inbox.comm = lambda received: loop.call_soon(lambda: self._hear_comm(received))
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
         shell.running_code = interrupts.in_code
+        interrupts.awaiting = loop.interrupt
 
     def allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
         """Gives memory for a message's buffers: the payload, then the objects' own."""
@@ -113,6 +126,7 @@ class TaskRunner:
     # --- the task -----------------------------------------------------------------------
 
     def _run(self, cell: RunCell, bind: Bind) -> None:
+        self._inbox.next_cell.clear()
         binding = _timed(lambda: bind_slice(bind))
         self._know_sources(cell.sources)
         self._capture.begin(OutputLimits(**cell.output_limits))
@@ -134,7 +148,11 @@ class TaskRunner:
         ran = time.monotonic() - begun
         self._control.send(TaskReturning(bind.session, bind.lease, ran))
         self._finish(cell, result, ran)
+        ran += self._loop.linger(min(cell.linger, bind.limit - ran), self._is_next_cell_here)
         self._control.send(TaskEnded(bind.session, bind.lease, ran))
+
+    def _is_next_cell_here(self) -> bool:
+        return self._inbox.next_cell.is_set() or not self._inbox.orders.empty()
 
     # --- its time -----------------------------------------------------------------------
 
@@ -166,37 +184,30 @@ class TaskRunner:
             self._shell.compile._filename_map[file] = cell["number"]
 
     def _load(self, cell: RunCell) -> None:
-        self._enter_surroundings()
-        staged, self._staged = self._staged, []
-        modules = len(sys.modules)
-        for stage in staged:
-            self._replica.receive(bytes(stage.buffers[0]), self._owners.pop(id(stage.message)))
-        if len(sys.modules) != modules and self._surroundings is not None:
-            # What importing them drew from a generator, the notebook's import drew before.
-            ambient.apply(ambient.diff(ambient.capture_ambient(), self._surroundings))
-        namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
-
-    def _enter_surroundings(self) -> None:
-        """Makes this process's ambient state the notebook's: first all of it, then what is new."""
+        self._notes = []
         news, self._news = self._news, []
-        for changed in map(pickle.loads, news):
-            if self._surroundings is None:
-                self._surroundings = ambient.capture_ambient()
-                changed = ambient.diff(self._surroundings, changed)
-            if changed:
-                ambient.apply(changed)
-                self._surroundings = ambient.capture_ambient()
+        staged, self._staged = self._staged, []
+        with quietly():  # the notebook has imported and built all this before
+            for plain, ran in map(pickle.loads, news):
+                self._notes += self._surroundings.enter(plain, ran)
+            live: dict[str, Any] = {}
+            for stage in staged:
+                owners = self._owners.pop(id(stage.message))
+                live |= self._replica.receive(bytes(stage.buffers[0]), owners)
+            self._surroundings.loaded()
+        self._notes += self._surroundings.enter_live(live)
+        namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
 
     def _execute(self, cell: RunCell) -> Any:
         """Runs the cell as the kernel would: same file name, same In[n], same parent."""
         shell = self._shell
         shell.compile.cell_file = cell.file
         shell.execution_count = cell.execution_count
-        shell.set_parent(cell.parent)
+        self._capture.running = self._begin_parent(cell)
         self._kernel._forward_input(allow_stdin=True)
         try:
             with self._interrupts.in_cell():
-                return shell.run_cell(cell.code, store_history=cell.history, silent=False)
+                return self._run_as_ipykernel(cell)
         except (KeyboardInterrupt, GpuDeadline) as interrupt:  # in the shell's own last steps
             shell.showtraceback()
             result = ExecutionResult(None)
@@ -205,15 +216,55 @@ class TaskRunner:
         finally:
             self._kernel._restore_input()
 
+    def _begin_parent(self, cell: RunCell) -> str:
+        """Makes the cell's request the one under which things are shown; gives its id."""
+        for channel, parent in (("control", cell.control_parent), ("shell", cell.parent)):
+            session = (parent.get("header") or {}).get("session", "")
+            self._kernel.set_parent([str(session).encode()], parent, channel)
+        return str((cell.parent.get("header") or {}).get("msg_id", ""))
+
+    def _run_as_ipykernel(self, cell: RunCell) -> Any:
+        """Runs the cell inside the loop: awaited where it awaits, else in one go."""
+        shell = self._shell
+        failed = None
+        try:
+            transformed = shell.transform_cell(cell.code)
+        except Exception:
+            transformed, failed = cell.code, sys.exc_info()
+        before = {"transformed_cell": transformed, "preprocessing_exc_tuple": failed}
+        # A runner of another library (`%autoawait trio`) is called by the shell itself.
+        ours = shell.loop_runner is _asyncio_runner
+        awaits = ours and shell.should_run_async(cell.code, **before)
+        work = self._run_awaiting(cell, before) if awaits else self._run_at_once(cell)
+        return self._loop.run(work, awaits=awaits)
+
+    async def _run_at_once(self, cell: RunCell) -> Any:
+        return self._shell.run_cell(cell.code, store_history=cell.history, silent=cell.silent)
+
+    async def _run_awaiting(self, cell: RunCell, before: dict[str, Any]) -> Any:
+        shell, how = self._shell, {"store_history": cell.history, "silent": cell.silent}
+        shell._last_traceback, shell._last_traceback_during_displayhook = None, False
+        result = None
+        try:
+            result = await shell.run_cell_async(cell.code, **how, **before)
+        finally:
+            shell.events.trigger("post_execute")
+            if not cell.silent:
+                shell.events.trigger("post_run_cell", result)
+        return result
+
     def _finish(self, cell: RunCell, result: Any, ran: float) -> None:
         """Sends home what the cell showed last, changed and bound."""
         self._capture.finish()
+        self._capture.running = ""
         error = result.error_before_exec or result.error_in_exec
-        before, self._surroundings = self._surroundings or {}, ambient.capture_ambient()
+        news = self._surroundings.changes()
         extra: dict[str, Any] = {
-            "ambient": ambient.diff(before, self._surroundings),
+            "surroundings": (news.plain, news.ran),
+            "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
+            **news.live,
         }
         try:
             shipment = self._replica.returns(extra)
@@ -230,12 +281,16 @@ class TaskRunner:
             specs=shipment.specs,
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
+            left_running=self._loop.left_running,
+            exits=bool(self._shell.exit_now),
         )
+        self._shell.exit_now = False
         self._shell.payload_manager.clear_payload()
         begun = time.monotonic()
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
         self._deadline.measured(shipment.byte_count, time.monotonic() - begun)
         self._replica.returned()
+        self._surroundings.sent()
         self._forget_results()
 
     def _give_up(self, failure: Exception, what: str, ran: float) -> None:
@@ -271,7 +326,24 @@ class TaskRunner:
         assert isinstance(answer, InputReply)
         if answer.interrupted:
             raise KeyboardInterrupt("Interrupted by user")
+        if answer.refused:
+            raise StdinNotImplementedError(answer.refused)
+        if answer.value == END_OF_INPUT:
+            raise EOFError
         return answer.value
+
+    def _hear_comm(self, received: Received) -> None:
+        """Hands the comm what the front end says; ipykernel's manager reports what fails."""
+        message = received.message
+        assert isinstance(message, CommMessage)
+        header = {"msg_type": message.type}
+        parts: dict[str, Any] = {
+            "content": message.content,
+            "metadata": message.metadata,
+            "header": header,
+        }
+        parts["buffers"] = received.buffers
+        getattr(self._kernel.comm_manager, message.type)(None, None, parts)
 
     # --- outputs ------------------------------------------------------------------------
 
@@ -281,12 +353,16 @@ class TaskRunner:
         content: dict[str, Any],
         metadata: dict[str, Any],
         buffers: Sequence[bytes | memoryview],
+        parent: dict[str, Any] | None = None,
     ) -> None:
-        """Sends one output; an error waits until it is known whether it ended the cell."""
+        """Sends one output; an error waits until it is known whether it ended the cell.
+
+        ``parent`` is the header of the request that it belongs to, if not to the cell that runs.
+        """
         with self._interrupts.held(), self._publishing:
             self._send_error()
-            output = Output(kind, content, metadata)
-            if kind == "error":
+            output = Output(kind, content, metadata, parent or {})
+            if kind == "error" and not parent:
                 self._error = output
             else:
                 self._channel.send(output, buffers)
