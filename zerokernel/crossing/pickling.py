@@ -237,7 +237,8 @@ class CuttingPacker(Packer):
         super().__init__(stream, namespace, in_worker)
         self._whole: list[Any] = []
         # Not a method, and nothing in it refers to this object: a cycle would keep its memo.
-        self.persistent_id = _cutter(table, self.met, self._whole)
+        self._spelled: set[type] = set()
+        self.persistent_id = _cutter(table, self.met, self._whole, self._spelled)
 
     def send_whole(self, obj: Any) -> None:
         """Lets the next dump send one known object by value, cutting at all others."""
@@ -245,8 +246,7 @@ class CuttingPacker(Packer):
 
     def spell_out(self, kinds: frozenset[type]) -> None:
         """Writes objects of some types by value, also those that the other side holds."""
-        find = self._find
-        self._find = lambda obj: None if type(obj) in kinds else find(obj)
+        self._spelled.update(kinds)
 
     def dump_whole(self, obj: Any) -> None:
         """Pickles one known object by value, cutting at all others."""
@@ -255,13 +255,15 @@ class CuttingPacker(Packer):
         self._whole.clear()
 
 
-def _cutter(table: Table, met: dict[int, Any], whole: list[Any]) -> Callable[[Any], int | None]:
+def _cutter(
+    table: Table, met: dict[int, Any], whole: list[Any], spelled: set[type]
+) -> Callable[[Any], int | None]:
     """What tells the token of an object that the other side holds, and notes it in ``met``."""
     token_at = table.by_address.get
     peek = table.peek
 
     def cut(token: int, obj: Any) -> int | None:
-        if peek(token) is not obj or id(obj) in _STAND_INS:
+        if peek(token) is not obj or id(obj) in _STAND_INS or type(obj) in spelled:
             return None
         if whole and obj is whole[0]:
             whole.clear()
