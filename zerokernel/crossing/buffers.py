@@ -135,11 +135,29 @@ def size_of(owner: Any) -> int:
 
 def digests(owner: Any) -> Digests:
     """One content hash per chunk (xxh3, 128 bits)."""
+    if 0 < size_of(owner) <= IN_BAND:
+        return (xxhash.xxh3_128_intdigest(small_bytes(owner)),)
     view = readable_view(owner)
     return tuple(
         xxhash.xxh3_128_intdigest(view[start : start + CHUNK])
         for start in range(0, len(view), CHUNK)
     )
+
+
+def small_bytes(owner: Any) -> bytes:
+    """A copy of all bytes, in the order of memory; for small buffers faster than a view."""
+    flags = getattr(owner, "flags", None)
+    if flags is None and owner.device.type == "cpu":
+        return ctypes.string_at(owner.data_ptr(), owner.nbytes())
+    if flags is not None and flags.forc:
+        data: bytes = owner.tobytes("A")
+        return data
+    return bytes(readable_view(owner))
+
+
+def fill_storage(storage: Any, data: bytes) -> None:
+    """Writes bytes into a storage of that size in host memory."""
+    ctypes.memmove(storage.data_ptr(), data, len(data))
 
 
 def dirty_runs(before: Digests | None, now: Digests, size: int) -> list[tuple[int, int]]:

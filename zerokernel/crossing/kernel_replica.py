@@ -36,7 +36,7 @@ from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
 from zerokernel.errors import CannotTravel
 
-_MANY = 50_000  # objects of a shipment that is noted while the worker loads it
+_MANY = 500  # objects of a shipment that is noted while the worker loads it
 
 
 class KernelReplica:
@@ -209,6 +209,8 @@ class KernelReplica:
             draft.put(EXTRA, dict(extra))
         while True:
             if todo:
+                todo |= self._read_by(todo) - done - absent.keys()
+                packer.wanted |= todo
                 draft.put_names({name: self.namespace[name] for name in sorted(todo)})
                 done |= todo
             pending = self._reach(packer, seen, changed, draft.sent)
@@ -220,6 +222,18 @@ class KernelReplica:
                 break
         draft.put(END, {})
         return draft
+
+    def _read_by(self, names: Iterable[str]) -> set[str]:
+        """The names that the functions under these names read, and theirs: found in one step."""
+        found, todo = set(names), list(names)
+        while todo:
+            value = self.namespace[todo.pop()]
+            if type(value) is types.FunctionType and functions.lives_in(value, self.namespace):
+                read = functions.global_names(value.__code__) & self.namespace.keys() - found
+                fresh = {name for name in read if not self._stays(name)}
+                found |= fresh
+                todo.extend(fresh)
+        return found
 
     def _put_changes(self, draft: Draft, tokens: set[int]) -> None:
         write_changes(
@@ -399,7 +413,7 @@ class KernelReplica:
         return Packer(stream, self.namespace, in_worker=False)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
-        packer = CuttingPacker(stream, self.namespace, False, self.ledger.find)
+        packer = CuttingPacker(stream, self.namespace, False, self.ledger)
         packer.known_buffers = lambda: map(self.ledger.peek, self.snapshot.buffers)
         return packer
 

@@ -14,7 +14,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import cloudpickle
 
@@ -186,7 +186,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
                 return (tensors.storage_over, (*under, obj.nbytes()))
         if tensors.storage_in_band(obj):
             self.note(obj)
-            return (tensors.small_storage, (buffers.byte_array(obj).tobytes(),))
+            return (tensors.small_storage, (buffers.small_bytes(obj),))
         return (take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
 
     def reduce_tensor(self, obj: Any) -> Reduced:
@@ -216,6 +216,15 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return (made[0], made[1], state, None, None, functions.finish_exception)
 
 
+class Table(Protocol):
+    """The objects that both sides know: the tokens by address, and what is under a token."""
+
+    by_address: dict[int, int]
+
+    def peek(self, token: int) -> Any:
+        """The object of a token, or None."""
+
+
 class CuttingPacker(Packer):
     """Cuts at objects that the other side holds; these travel as their token."""
 
@@ -224,33 +233,51 @@ class CuttingPacker(Packer):
         stream: io.BytesIO,
         namespace: dict[str, Any],
         in_worker: bool,
-        find: Callable[[Any], int | None],
+        table: Table,
     ) -> None:
         super().__init__(stream, namespace, in_worker)
-        self._find = find
-        self.whole: Any = None
+        self._whole: list[Any] = []
+        # Not a method, and nothing in it refers to this object: a cycle would keep its memo.
+        self._spelled: set[type] = set()
+        self.persistent_id = _cutter(table, self.met, self._whole, self._spelled)
 
-    def persistent_id(self, obj: Any) -> int | None:
-        """The token of an object that the other side holds."""
-        token = self._find(obj)
-        if token is None or id(obj) in _STAND_INS:
-            return None
-        if obj is self.whole:
-            self.whole = None
-            return None
-        self.met[token] = obj
-        return token
+    def send_whole(self, obj: Any) -> None:
+        """Lets the next dump send one known object by value, cutting at all others."""
+        self._whole[:] = [obj]
 
     def spell_out(self, kinds: frozenset[type]) -> None:
         """Writes objects of some types by value, also those that the other side holds."""
-        find = self._find
-        self._find = lambda obj: None if type(obj) in kinds else find(obj)
+        self._spelled.update(kinds)
 
     def dump_whole(self, obj: Any) -> None:
         """Pickles one known object by value, cutting at all others."""
-        self.whole = obj
+        self.send_whole(obj)
         self.dump(obj)
-        self.whole = None
+        self._whole.clear()
+
+
+def _cutter(
+    table: Table, met: dict[int, Any], whole: list[Any], spelled: set[type]
+) -> Callable[[Any], int | None]:
+    """What tells the token of an object that the other side holds, and notes it in ``met``."""
+    token_at = table.by_address.get
+    peek = table.peek
+
+    def cut(token: int, obj: Any) -> int | None:
+        if peek(token) is not obj or id(obj) in _STAND_INS or type(obj) in spelled:
+            return None
+        if whole and obj is whole[0]:
+            whole.clear()
+            return None
+        met[token] = obj
+        return token
+
+    # Called for each object, most of which the other side does not know.
+    def persistent_id(obj: Any) -> int | None:
+        token = token_at(id(obj))
+        return None if token is None else cut(token, obj)
+
+    return persistent_id
 
 
 class Receiver:

@@ -10,7 +10,7 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import contents, exchange, opaque
+from zerokernel.crossing import contents, exchange, memo, opaque
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
 from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
@@ -54,7 +54,6 @@ class Draft:
     sent: set[int] = field(default_factory=set)
     replaced: list[int] = field(default_factory=list)
     envelopes: list[Any] = field(default_factory=list)
-    _memo: dict[int, tuple[int, Any]] | None = None
 
     def put(self, kind: str, value: Any) -> None:
         """Appends a part."""
@@ -70,31 +69,22 @@ class Draft:
     def put_whole(self, token: int, form: str, item: Any) -> None:
         """Appends a known object by value."""
         assert isinstance(self.packer, CuttingPacker)
-        self.packer.whole = item
+        self.packer.send_whole(item)
         self.packer.dump((CHANGES, [(token, form, item)]))
-        self.packer.whole = None
-
-    def memo(self) -> dict[int, tuple[int, Any]]:
-        """The pickler's memo, copied once."""
-        if self._memo is None:
-            self._memo = self.packer.memo.copy()
-            self.packer.clear_memo()
-        return self._memo
 
     def numbered(self, number: int) -> tuple[list[int], list[Any]]:
         """The tokens and the objects that this shipment numbered; can be asked once."""
-        placed: dict[int, Any] = dict(self.memo().values())
-        self._memo = None
-        base = number * SPACE
         # In the order in which they were met, so that each later pass finds them side by side.
-        objects = list(map(placed.__getitem__, range(len(placed))))
+        objects = memo.objects(self.packer)
+        self.packer.clear_memo()
+        base = number * SPACE
         return list(range(base, base + len(objects))), objects
 
     def labels(self, number: int) -> dict[int, Labels]:
         """The labels of the buffers that this shipment numbered, by token."""
-        memo, base = self.memo(), number * SPACE
-        found = self.packer.labels.items()
-        return {base + memo[owner][0]: label for owner, label in found if owner in memo}
+        base, labels = number * SPACE, self.packer.labels
+        places = memo.places(self.packer, labels.keys())
+        return {base + place: labels[owner] for owner, place in places.items()}
 
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
@@ -102,7 +92,7 @@ class Draft:
         views = tuple(self.packer.buffers)
         total = len(payload) + sum(view.nbytes for view in views)
         specs = tuple(self.packer.specs)
-        return Shipment(payload, views, specs, absent, len(self.memo()), total)
+        return Shipment(payload, views, specs, absent, memo.count(self.packer), total)
 
 
 def parts_of(

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat
-from operator import is_
+from operator import is_, not_
 from typing import Any
 
 from zerokernel.crossing.addresses import addresses
@@ -107,6 +107,12 @@ class Segment:
                 del facts[index]
         return self
 
+    def _nothing(self) -> Segment:
+        lanes, facts = range(len(self.ids)), range(len(self.facts))
+        return Segment(
+            self.plan, [], [[] for _ in lanes], [array("Q") for _ in lanes], [[] for _ in facts]
+        )
+
     def join(self, other: Segment) -> None:
         """Takes over the objects of another segment of the same plan."""
         self.tokens += other.tokens
@@ -127,9 +133,11 @@ class Segment:
         """The same without some objects; itself where it has none of them."""
         if tokens.isdisjoint(self.tokens):
             return self
-        return self._only([token not in tokens for token in self.tokens])
+        return self._only(list(map(not_, map(tokens.__contains__, self.tokens))))
 
     def _only(self, chosen: list[bool]) -> Segment:
+        if not any(chosen):
+            return self._nothing()
         left_out = [index for index, keep in enumerate(chosen) if not keep]
         if len(left_out) <= _FEW:
             return self._cut_out(left_out)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from zerokernel.crossing.buffers import IN_BAND, byte_array
+from zerokernel.crossing.buffers import IN_BAND, byte_array, fill_storage
 from zerokernel.crossing.parts import BUFFERS, INSTANCES, OPAQUE, Lane, Part, Plan
 from zerokernel.errors import CannotTravel
 
@@ -200,12 +200,11 @@ def set_extras(item: Any, state: Any) -> None:
 
 def small_storage(data: bytes) -> Any:
     """A storage from bytes in the payload."""
-    import numpy as np
     import torch
 
     made = torch.UntypedStorage(len(data))  # type: ignore[no-untyped-call]
     if data:
-        byte_array(made)[:] = np.frombuffer(data, np.uint8)
+        fill_storage(made, data)
     return made
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, repeat
-from operator import call, gt, is_, not_, or_
+from operator import call, is_, not_, or_
 from typing import Any
 
 from zerokernel.crossing import cycles
@@ -26,11 +27,15 @@ SPACE = 1 << 40
 
 
 class Holdings:
-    """The worker's table: everything is held until the kernel lets it go."""
+    """The worker's table: everything is held until the kernel lets it go.
+
+    Attributes:
+        by_address: The token of the object at each address.
+    """
 
     def __init__(self) -> None:
         self._objects: dict[int, Any] = {}
-        self._tokens: dict[int, int] = {}
+        self.by_address: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -39,11 +44,11 @@ class Holdings:
         """Takes in the objects of one shipment."""
         tokens = list(tokens)
         self._objects.update(zip(tokens, objects, strict=True))
-        self._tokens.update(zip(map(id, objects), tokens, strict=True))
+        self.by_address.update(zip(map(id, objects), tokens, strict=True))
 
     def find(self, item: Any) -> int | None:
         """The token of an object, or None."""
-        return self._tokens.get(id(item))
+        return self.by_address.get(id(item))
 
     def get(self, token: int) -> Any:
         """The object of a token; KeyError where there is none."""
@@ -59,10 +64,9 @@ class Holdings:
 
     def drop(self, tokens: Iterable[int]) -> None:
         """Lets go of objects."""
-        for token in tokens:
-            item = self._objects.pop(token, None)
-            if item is not None and self._tokens.get(id(item)) == token:
-                del self._tokens[id(item)]
+        tokens = list(tokens)
+        items = list(map(self._objects.pop, tokens, repeat(None)))
+        _take_out(self.by_address, list(map(id, items)), tokens)
 
     def items(self) -> Iterator[tuple[int, Any]]:
         """All tokens and objects."""
@@ -73,12 +77,15 @@ class Ledger:
     """The kernel's table: weak where Python allows it, pruned where it does not.
 
     While a cell is under way, `hold` keeps all of it, because the worker may name any of it.
+
+    Attributes:
+        by_address: The token of the object that is, or was, at each address.
     """
 
     def __init__(self) -> None:
         self._strong: dict[int, Any] = {}
         self._weak: dict[int, weakref.ref[Any]] = {}
-        self._tokens: dict[int, int] = {}
+        self.by_address: dict[int, int] = {}
         self._weak_ids: dict[int, int] = {}
         self._limbo: dict[int, Any] = {}
         self._held: list[Any] = []
@@ -90,7 +97,7 @@ class Ledger:
         self.gone_ids: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self.by_address)
 
     def add(self, tokens: Iterable[int], objects: list[Any], skip: set[int]) -> list[bool]:
         """Takes in the objects of one shipment, but not those whose id is in ``skip``.
@@ -99,35 +106,43 @@ class Ledger:
         `release`, because the worker may name it, and then it is gone.
         """
         self._shipments += 1
-        ids = list(map(id, objects))
-        aside = list(map(_ALONE.__ge__, map(sys.getrefcount, objects)))
-        if skip or self._tokens:
-            known = {number for number in self._tokens.keys() & ids if self._lives_at(number)}
-            known |= skip
-            aside = list(map(or_, aside, map(known.__contains__, ids)))
-        tokens = list(tokens)
-        self._limbo.update(zip(compress(tokens, aside), compress(objects, aside), strict=True))
-        kinds = list(map(type, objects))
-        weakly = {kind for kind in set(kinds) if kind.__weakrefoffset__}
-        weak = list(map(gt, map(weakly.__contains__, kinds), aside))  # and not aside
-        strong = list(map(not_, map(or_, aside, weak)))
-        hard = list(compress(tokens, strong))
-        self._strong.update(zip(hard, compress(objects, strong), strict=True))
-        self._tokens.update(zip(compress(ids, strong), hard, strict=True))
-        soft, soft_ids = list(compress(tokens, weak)), list(compress(ids, weak))
+        tokens, ids = list(tokens), list(map(id, objects))
+        taken = [True] * len(objects)
+        aside = self._aside(ids, objects, skip)
+        if any(aside):
+            self._limbo.update(zip(compress(tokens, aside), compress(objects, aside), strict=True))
+            taken = list(map(not_, aside))
+            tokens, ids = list(compress(tokens, taken)), list(compress(ids, taken))
+            objects = list(compress(objects, taken))
+        self.by_address.update(zip(ids, tokens, strict=True))
+        weakly = {kind for kind in set(map(type, objects)) if kind.__weakrefoffset__}
+        if not weakly:
+            self._strong.update(zip(tokens, objects, strict=True))
+            return taken
+        weak = list(map(weakly.__contains__, map(type, objects)))
+        strong = list(map(not_, weak))
+        self._strong.update(zip(compress(tokens, strong), compress(objects, strong), strict=True))
+        soft = list(compress(tokens, weak))
         watched = map(weakref.ref, compress(objects, weak), repeat(self._died.append))
         self._weak.update(zip(soft, watched, strict=True))
-        self._tokens.update(zip(soft_ids, soft, strict=True))
-        self._weak_ids.update(zip(soft, soft_ids, strict=True))
-        return list(map(not_, aside))
+        self._weak_ids.update(zip(soft, compress(ids, weak), strict=True))
+        return taken
+
+    def _aside(self, ids: list[int], objects: list[Any], skip: set[int]) -> list[bool]:
+        """Which objects are not taken in."""
+        known = skip
+        if not self.by_address.keys().isdisjoint(ids):
+            known = skip | {one for one in self.by_address.keys() & ids if self._lives_at(one)}
+        alone = list(map(_ALONE.__ge__, map(sys.getrefcount, objects)))
+        return list(map(or_, alone, map(known.__contains__, ids))) if known else alone
 
     def _lives_at(self, number: int) -> bool:
-        item = self.peek(self._tokens[number])
+        item = self.peek(self.by_address[number])
         return item is not None and id(item) == number
 
     def find(self, item: Any) -> int | None:
         """The token of an object, or None."""
-        token = self._tokens.get(id(item))
+        token = self.by_address.get(id(item))
         if token is None:
             return None
         return token if self.peek(token) is item else None
@@ -145,15 +160,17 @@ class Ledger:
     def at_tokens(self, tokens: Sequence[int]) -> list[Any]:
         """The objects of many tokens, None for those that are gone."""
         found: list[Any] = list(map(self._strong.get, tokens))
-        if any(map(is_, found, repeat(None))):
-            peek = self.peek
-            references: list[Any] = list(map(self._weak.get, tokens))
-            if not any(map(is_, references, repeat(None))):
-                return [*map(call, references)]
-            found = [
-                peek(token) if item is None else item
-                for token, item in zip(tokens, found, strict=True)
-            ]
+        missing = list(map(is_, found, repeat(None)))
+        if any(missing):
+            tokens = list(compress(tokens, missing))
+            references: list[Any] = list(map(self._weak.get, tokens, repeat(_dead)))
+            others: Iterable[Any] = map(call, references)
+            if self._limbo:
+                others = map(self._limbo.get, tokens, others)
+            if len(tokens) == len(found):
+                return list(others)
+            for place, item in zip(compress(range(len(found)), missing), others, strict=True):
+                found[place] = item
         return found
 
     def get(self, token: int) -> Any:
@@ -173,7 +190,7 @@ class Ledger:
 
     def at(self, ids: Iterable[int]) -> set[int]:
         """The tokens of the known objects among addresses of living ones."""
-        tokens = self._tokens
+        tokens = self.by_address
         return {tokens[number] for number in tokens.keys() & ids}
 
     def hold(self) -> None:
@@ -198,7 +215,7 @@ class Ledger:
             self._prune_cycles()
         for _ in range(_ROUNDS):
             self.bury()
-            tokens = _only_ours(self._strong)
+            tokens = self._only_ours()
             if not tokens:
                 return
             while tokens:
@@ -218,26 +235,36 @@ class Ledger:
             self._forget(cycles.unreachable(self._strong, living, _ALONE))
             self._without_cycles = len(self._strong)
 
+    def _only_ours(self) -> list[int]:
+        if min(map(sys.getrefcount, self._strong.values()), default=_ALONE + 1) > _ALONE:
+            return []  # the usual case
+        counts = map(sys.getrefcount, self._strong.values())
+        return list(compress(self._strong, map(_ALONE.__ge__, counts)))
+
     def _only_ours_below(self, tokens: list[int]) -> list[int]:
         """Forgets objects; returns those of their children that now only this table holds."""
-        dropped = [self._strong[token] for token in tokens]
+        dropped = list(map(self._strong.__getitem__, tokens))
         self._forget(tokens)
-        near = set(map(id, gc.get_referents(*dropped)))
-        del dropped
-        below = [self._tokens[number] for number in near if number in self._tokens]
-        return _only_ours({t: self._strong[t] for t in below if t in self._strong}, 1)
+        near: Any = map(self.by_address.get, map(id, gc.get_referents(*dropped)))
+        below = list(filter(self._strong.__contains__, dict.fromkeys(near)))
+        dropped.clear()
+        items = list(map(self._strong.__getitem__, below))
+        return list(compress(below, map((_ALONE + 1).__ge__, map(sys.getrefcount, items))))
 
     def _forget(self, tokens: list[int]) -> None:
-        for token in tokens:
-            if token in self._weak:
-                del self._weak[token]
-                number = self._weak_ids.pop(token)
-            else:
-                number = id(self._strong.pop(token))
-            self.gone.add(token)
-            self.gone_ids.add(number)
-            if self._tokens.get(number) == token:
-                del self._tokens[number]
+        weakly = list(map(self._weak.__contains__, tokens))
+        if any(weakly):
+            soft = list(compress(tokens, weakly))
+            deque(map(self._weak.pop, soft), 0)
+            self._note_gone(soft, list(map(self._weak_ids.pop, soft)))
+            tokens = list(compress(tokens, map(not_, weakly)))
+        items = list(map(self._strong.pop, tokens))
+        self._note_gone(tokens, list(map(id, items)))
+
+    def _note_gone(self, tokens: list[int], ids: list[int]) -> None:
+        self.gone.update(tokens)
+        self.gone_ids.update(ids)
+        _take_out(self.by_address, ids, tokens)
 
     def take_gone(self) -> list[int]:
         """The tokens that died since the last call."""
@@ -246,11 +273,16 @@ class Ledger:
         return gone
 
 
-def _only_ours(table: dict[int, Any], more: int = 0) -> list[int]:
-    if min(map(sys.getrefcount, table.values()), default=_ALONE + more + 1) > _ALONE + more:
-        return []  # the usual case, at the speed of C
-    counts = map(sys.getrefcount, table.values())
-    return [token for token, count in zip(table, counts, strict=True) if count <= _ALONE + more]
+def _dead() -> None:
+    """What a weak reference says of an object that died."""
+
+
+def _take_out(table: dict[int, int], ids: list[int], tokens: list[int]) -> None:
+    """Removes addresses under which these tokens are found, but not those of later owners."""
+    found = list(map(table.pop, ids, repeat(None)))
+    if found != tokens:
+        others = zip(ids, found, tokens, strict=True)
+        table.update((at, now) for at, now, token in others if now is not None and now != token)
 
 
 def _baseline() -> int:

@@ -184,10 +184,10 @@ class WorkerReplica:
             return
         self._holdings.drop(tokens)
         self._snapshot.forget(tokens)
-        for token in tokens:
-            self._stuck.discard(token)
-            for table in (self._labels, self._received):
-                table.pop(token, None)
+        self._stuck.difference_update(tokens)
+        for table in (self._labels, self._received):
+            for token in table.keys() & set(tokens) if table else ():
+                del table[token]
 
     def _is_own(self, name: str, value: Any) -> bool:
         if stays(name) or is_history(name):
@@ -436,6 +436,6 @@ class WorkerReplica:
         return opaque.digest(item, plan, self._cutting)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
-        packer = CuttingPacker(stream, self._namespace, True, self._holdings.find)
+        packer = CuttingPacker(stream, self._namespace, True, self._holdings)
         packer.known_buffers = lambda: map(self._holdings.peek, self._snapshot.buffers)
         return packer
