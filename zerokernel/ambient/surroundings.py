@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from zerokernel.ambient import on_worker, reporting, table
-from zerokernel.ambient.context import variables
 from zerokernel.ambient.local_modules import LocalModules, Ran
 from zerokernel.ambient.setting import GONE
 
@@ -117,7 +116,6 @@ class Surroundings:
 def begin(*, in_worker: bool) -> None:
     """Notes what is this process's own, before the first cell of a session."""
     reporting.loggers.start()
-    variables.start()
     _modules.start()
     if in_worker:
         reporting.filters.keep_own()

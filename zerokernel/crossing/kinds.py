@@ -189,7 +189,7 @@ def _getstate_in_python(kind: type) -> bool:
 def _is_value(kind: type) -> bool:
     if (kind.__module__, kind.__qualname__) in _VALUE_TYPES:
         return True
-    if issubclass(kind, enum.Enum | logging.Logger):
+    if issubclass(kind, enum.Enum | logging.Logger | types.ModuleType):
         return True
     names = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
     names |= {f"{base.__module__.partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}

@@ -38,7 +38,7 @@ from zerokernel.messages import (
     TaskStuck,
 )
 from zerokernel.wire import Channel, Received
-from zerokernel.worker import namespace
+from zerokernel.worker import history, namespace
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
 from zerokernel.worker.inbox import Inbox
@@ -181,6 +181,7 @@ class TaskRunner:
                 live |= self._replica.receive(bytes(stage.buffers[0]), owners)
             self._surroundings.loaded()
         self._notes += self._surroundings.enter_live(live)
+        history.begin(self._shell)
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
 
     def _execute(self, cell: RunCell) -> Any:
@@ -214,7 +215,8 @@ class TaskRunner:
             **news.live,
         }
         try:
-            shipment = self._replica.returns(extra)
+            rebound = history.rebound(self._shell)
+            shipment = self._replica.returns(extra, rebound=rebound)
         except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
             self._give_up(failure, "What the cell changed could not be packed.", ran)
             return
