@@ -93,9 +93,14 @@ class Surroundings:
         notes = table.apply(delta) if delta else []
         if modules:
             notes += _modules.apply(modules, in_place=not self._in_worker)
-        if self._in_worker:
-            notes += on_worker.run_new()
         self.agree()
+        return notes
+
+    def prepare_worker(self) -> list[str]:
+        """Runs what the user registered to be run in each worker; gives notes."""
+        ran, notes = on_worker.run_new()
+        if ran:
+            self.agree()  # what it set is this worker's
         return notes
 
     def committed(self) -> None:

@@ -76,9 +76,13 @@ def register_setting(
     if name in _settings and name not in _users:
         raise ValueError(f"The setting {name!r} is one of zerokernel's own: choose another name.")
     _users[name] = (get, set, module)
-    _settings[name] = Setting(name, lambda: copy.copy(get()), lambda value: set(value), module)
+    _settings[name] = Setting(name, lambda: _unchanging(get()), lambda value: set(value), module)
     if name in _waiting:
         apply({name: _waiting.pop(name)})
+
+
+def _unchanging(value: Any) -> Any:
+    return copy.copy(value) if isinstance(value, list | dict | set) else value
 
 
 def capture() -> State:

@@ -7,8 +7,8 @@ import copyreg
 import dataclasses
 import enum
 import functools
-import importlib
 import gc
+import importlib
 import io
 import marshal
 import pickle

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerokernel.ambient import Changes
 from zerokernel.ambient.quiet import quietly
+from zerokernel.ambient.submodules import mentioned
 from zerokernel.crossing import Committed, Shipment
 from zerokernel.errors import (
     BrokerLost,
@@ -339,6 +340,7 @@ class CellRun:
                 output_limits=link.output_limits,
             ),
             self._news,
+            mentioned(cell.source, self._shell.user_ns, cell.names),
         )
 
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
@@ -447,7 +449,9 @@ class CellRun:
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
         if self._connection.link is not None:
-            self._notes += self._connection.link.take_over_surroundings(staged.extra)
+            with quietly():
+                notes = self._connection.link.take_over_surroundings(staged.extra)
+            self._notes += notes
         self._relay.finish(staged.extra.get("result"))
         self._relay.forward_payload(finished.payload)
         if finished.display_failed:

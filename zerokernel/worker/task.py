@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import ExecutionResult
 
 from zerokernel.ambient import Surroundings, begin
 from zerokernel.ambient.quiet import quietly
+from zerokernel.ambient.submodules import import_all, mentioned
 from zerokernel.crossing import WorkerReplica, allocate
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
@@ -173,8 +174,9 @@ class TaskRunner:
         news, self._news = self._news, []
         staged, self._staged = self._staged, []
         with quietly():  # the notebook has imported and built all this before
-            for plain, ran in map(pickle.loads, news):
+            for plain, ran, submodules in map(pickle.loads, news):
                 self._notes += self._surroundings.enter(plain, ran)
+                self._notes += import_all(submodules)
             live: dict[str, Any] = {}
             for stage in staged:
                 owners = self._owners.pop(id(stage.message))
@@ -183,6 +185,7 @@ class TaskRunner:
         self._notes += self._surroundings.enter_live(live)
         history.begin(self._shell)
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
+        self._notes += self._surroundings.prepare_worker()
 
     def _execute(self, cell: RunCell) -> Any:
         """Runs the cell as the kernel would: same file name, same In[n], same parent."""
@@ -209,6 +212,7 @@ class TaskRunner:
         news = self._surroundings.changes()
         extra: dict[str, Any] = {
             "surroundings": (news.plain, news.ran),
+            "submodules": mentioned(cell.code, self._shell.user_ns),
             "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
