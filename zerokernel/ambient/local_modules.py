@@ -19,7 +19,7 @@ from typing import Any
 
 from zerokernel.ambient import on_import
 from zerokernel.ambient.origin import is_users
-from zerokernel.ambient.setting import GONE
+from zerokernel.ambient.setting import GONE, same
 
 DEEP = 500
 """So many references below an attribute are looked at for changes in place."""
@@ -151,6 +151,9 @@ class LocalModules:
         """What was set after ``since`` (0: since the modules ran), by what notes call it."""
         found: dict[str, tuple[Key, Set]] = {}
         for loaded in self._loaded.values():
+            if loaded.ran > since:  # a time or a number drawn is not the same in the other process
+                atoms = ((k, v) for k, (v, _) in loaded.held.items() if type(v) in _ATOMS)
+                found |= {".".join(filter(None, key)): (key, Set(value)) for key, value in atoms}
             for key, (at, kept) in loaded.touched.items():
                 if at > since:
                     value = loaded.held[key][0] if key in loaded.held else GONE
@@ -222,7 +225,7 @@ class LocalModules:
             delattr(owner, attribute)
             return
         old = vars(owner).get(attribute, GONE)
-        if old is change.value:
+        if same(old, change.value):
             return
         kept = {id(item) for item in change.kept}
         if in_place and id(change.value) in kept and _overwrite(old, change.value, kept):

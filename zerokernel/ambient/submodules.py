@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeGuard
 
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+(.+)", re.MULTILINE)
 _CHAIN = re.compile(r"[^\W\d]\w*(?:\s*\.\s*[^\W\d]\w*)+")
 
 
@@ -28,6 +29,11 @@ def mentioned(source: str, namespace: Mapping[str, Any], names: Iterable[str] = 
         if isinstance(value, FunctionType) and value.__globals__ is namespace:
             found |= dict.fromkeys(_in_code(value.__code__, namespace))
     return list(found)
+
+
+def imported(source: str) -> list[str]:
+    """Submodules that the import statements of a cell named and that are imported now."""
+    return mentioned("\n".join(_IMPORT.findall(source)), {})
 
 
 def import_all(names: Iterable[str], *, below_imported: bool = False) -> list[str]:

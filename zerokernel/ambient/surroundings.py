@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from zerokernel.ambient import on_worker, reporting, table
+from zerokernel.ambient import on_import, on_worker, reporting, table
 from zerokernel.ambient.local_modules import LocalModules, Ran
+from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.setting import GONE
 
 _modules = LocalModules()
@@ -118,8 +120,21 @@ class Surroundings:
         }
 
 
+@contextmanager
+def _repeating() -> Iterator[None]:
+    """Around an import that the other process made before: it says and sets nothing anew."""
+    before = {name: value for name, value in table.capture().items() if not table.is_live(name)}
+    try:
+        with quietly():
+            yield
+    finally:
+        del before["imported"]
+        table.apply(table.diff(table.capture(), before))
+
+
 def begin(*, in_worker: bool) -> None:
     """Notes what is this process's own, before the first cell of a session."""
+    on_import.around_repetitions(_repeating)
     reporting.loggers.start()
     _modules.start()
     if in_worker:

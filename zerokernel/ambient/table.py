@@ -40,6 +40,7 @@ _settings: dict[str, Setting] = {
         *LIBRARIES,
         *GENERATORS,
         *CONTEXT,
+        Setting("imported", on_import.imported, on_import.imported_elsewhere, keyed=True),
         Setting("zerokernel.on_worker", on_worker.registered, on_worker.take_over, live=True),
     )
 }

@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import ExecutionResult
 
 from zerokernel.ambient import Surroundings, begin
 from zerokernel.ambient.quiet import quietly
-from zerokernel.ambient.submodules import import_all, mentioned
+from zerokernel.ambient.submodules import import_all, imported
 from zerokernel.crossing import WorkerReplica, allocate
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
@@ -212,7 +212,7 @@ class TaskRunner:
         news = self._surroundings.changes()
         extra: dict[str, Any] = {
             "surroundings": (news.plain, news.ran),
-            "submodules": mentioned(cell.code, self._shell.user_ns),
+            "submodules": imported(cell.code),
             "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
