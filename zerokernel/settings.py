@@ -32,6 +32,10 @@ class Settings:
         default_duration: Limit of a cell that names none.
         default_size: Size of a cell that names none; "" is the smallest there is.
         status_line: Whether `%%gpu` shows its status line and receipt.
+        gpu_cells: "marked" (those that begin with `%%gpu`), or "all": every cell that a person
+            runs goes to a worker, as if it began with `%%gpu --quiet`.
+        background_seconds: With gpu_cells "all", how long threads and tasks that a cell left
+            running go on, on its lease; then they stand still until the next cell.
         park_seconds: How long an idle worker is kept, frozen, on a slice nobody wants.
         broker_idle_seconds: An embedded broker without sessions ends after this time.
         broker_start_seconds: How long a kernel waits for a broker that it starts.
@@ -61,6 +65,9 @@ class Settings:
         output_display_bytes: Data that these displays may have together.
         containment: How a worker's processes are held together to be frozen and killed: "auto"
             (the best that works), "control group", "pid namespace", "process walk".
+        change_detection: How changes of arrays and tensors are found: "auto" (by the pages that
+            were written where the system tells and it pays, else by hash), "tracking" (wherever
+            the system tells), "hash".
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -70,6 +77,8 @@ class Settings:
     default_duration: float = 60.0
     default_size: str = ""
     status_line: bool = True
+    gpu_cells: str = "marked"
+    background_seconds: float = 3.0
     park_seconds: float = 600.0
     broker_idle_seconds: float = 300.0
     broker_start_seconds: float = 20.0
@@ -93,6 +102,7 @@ class Settings:
     output_messages: int = 10_000
     output_display_bytes: int = 256 << 20
     containment: str = "auto"
+    change_detection: str = "auto"
     emulate_ptrace_denied: bool = False
 
 
@@ -186,6 +196,8 @@ _CHOICES = {
     "devices": ("auto", "nvidia", "simulated"),
     "containment": ("auto", "control group", "pid namespace", "process walk"),
     "ledger": ("auto", "memory", "sql"),
+    "gpu_cells": ("marked", "all"),
+    "change_detection": ("auto", "tracking", "hash"),
 }
 
 

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ OBSERVER = '__import__("sys").modules["differential_observer"].observer'
 
 _NOISE = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
-    (re.compile(r"0x[0-9a-f]{5,}"), "0x…"),
+    (re.compile(r"0x[0-9a-fA-F]{5,}"), "0x…"),
     (re.compile(r"/[\w./-]{0,80}/ipykernel_\d+/\d+\.py"), "<cell>"),
     (re.compile(r"\b\d{6,}\.py\b"), "<cell>.py"),
     (re.compile(r"\bid=\d{9,}"), "id=…"),
     # Timings of %time and progress bars.
     (re.compile(r"\b\d+(\.\d+)?(e\+\d+)? (ns|[uµμ]s|ms|s)\b"), "<time>"),
-    (re.compile(r"\d+:\d\d<[\d:?]+,\s+[\d.?]+\s*(it/s|s/it)"), "<rate>"),
+    (re.compile(r"\b\d+:\d\d<[\d:?]+,\s+[\d.?]+\s*(it/s|s/it)"), "<rate>"),
 ]
 
 
@@ -51,35 +51,46 @@ class Cut:
 class Side:
     """One kernel of the pair, with its observer."""
 
-    def __init__(self, directory: Path, *, leased: bool, libraries: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        leased: bool,
+        libraries: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         # One thread of arithmetic, so that sums are equal bit for bit.
         environment = {
+            **(environment or {}),
             "PYTHONHASHSEED": "0",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "IPYTHONDIR": str(directory.parent / f"{directory.name}-ipython"),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
-        self._kernel = Kernel(environment, directory=directory)
+        self.kernel = Kernel(environment, directory=directory)
         try:
             if leased:
-                self._kernel.load_extension()
-            prelude = self._kernel.run(PRELUDE.format(libraries=libraries), silent=True)
+                self.kernel.load_extension()
+            prelude = self.kernel.run(PRELUDE.format(libraries=libraries), silent=True)
             assert prelude.status == "ok", prelude
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        self._kernel.close()
+        self.kernel.close()
 
     def reset(self) -> None:
         """A clean namespace in a clean directory."""
         for old in self._directory.iterdir():
             shutil.rmtree(old) if old.is_dir() else old.unlink()
-        run = self._kernel.run(f"{OBSERVER}.reset()", silent=True)
+        self.silently(f"{OBSERVER}.reset()")
+
+    def silently(self, source: str) -> None:
+        run = self.kernel.run(source, silent=True)
         assert run.status == "ok", run
 
     def submit(self, program: Program, cells: list[str]) -> list[tuple[str, str, str]]:
@@ -88,8 +99,8 @@ class Side:
         return [
             (
                 source,
-                self._kernel.submit(source, user_expressions={"seen": "1 + 1"}),
-                self._kernel.submit("", silent=True, user_expressions=look),
+                self.kernel.submit(source, user_expressions={"seen": "1 + 1"}),
+                self.kernel.submit("", silent=True, user_expressions=look),
             )
             for source in cells
         ]
@@ -97,8 +108,8 @@ class Side:
     def collect(self, submitted: list[tuple[str, str, str]], timeout: float) -> list[Cut]:
         cuts = []
         for source, cell, look in submitted:
-            run = self._kernel.collect(cell, timeout)
-            seen = self._kernel.collect(look, timeout)
+            run = self.kernel.collect(cell, timeout)
+            seen = self.kernel.collect(look, timeout)
             cuts.append(self._cut(source, run, seen))
         return cuts
 
@@ -111,12 +122,12 @@ class Side:
         reply |= {k: run.reply.get(k) for k in ("traceback", "payload", "user_expressions")}
         return Cut(
             source,
-            self._clean(outputs_of(run)),
-            self._clean(reply),
-            self._clean(report["data"]["application/json"]),
+            self.clean(outputs_of(run)),
+            self.clean(reply),
+            self.clean(report["data"]["application/json"]),
         )
 
-    def _clean(self, value: Any) -> Any:
+    def clean(self, value: Any) -> Any:
         """Takes out what differs between any two runs: addresses, file names, times."""
         if isinstance(value, str):
             for place, name in ((self._directory, "<cwd>"), (ROOT, "<root>")):
@@ -125,8 +136,8 @@ class Side:
                 value = pattern.sub(replacement, value)
             return value
         if isinstance(value, dict):
-            return {self._clean(k): self._clean(v) for k, v in value.items()}
-        return [self._clean(v) for v in value] if isinstance(value, (list, tuple)) else value
+            return {self.clean(k): self.clean(v) for k, v in value.items()}
+        return [self.clean(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def outputs_of(run: Run) -> list[dict[str, Any]]:
@@ -157,11 +168,19 @@ class Pair:
     """A plain kernel and a leasing one, used for program after program.
 
     ``libraries`` are imported in both at the start, because their random generators have to
-    be seeded before a program begins.
+    be seeded before a program begins. ``environment`` is added to that of the leasing kernel.
     """
 
-    def __init__(self, directory: Path, *, leased: bool = True, libraries: str = "numpy") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        leased: bool = True,
+        libraries: str = "numpy",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._directory, self._leased, self._libraries = directory, leased, libraries
+        self._environment = environment
         self._sides: tuple[Side, Side] | None = None
 
     def _both(self) -> tuple[Side, Side]:
@@ -169,7 +188,10 @@ class Pair:
             left = Side(self._directory / "left", leased=False, libraries=self._libraries)
             try:
                 right = Side(
-                    self._directory / "right", leased=self._leased, libraries=self._libraries
+                    self._directory / "right",
+                    leased=self._leased,
+                    libraries=self._libraries,
+                    environment=self._environment,
                 )
             except BaseException:
                 left.close()

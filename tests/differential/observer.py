@@ -9,6 +9,7 @@ The harness loads this file's text into a module that no cell can see by name.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import ctypes
 import functools
@@ -16,15 +17,19 @@ import gc
 import hashlib
 import inspect
 import io
+import json
 import os
 import random
 import re
+import select
+import signal
 import sys
 import types
 import warnings
 from typing import Any
 
 LIMIT = 50_000
+ADDRESS = re.compile(r"0x[0-9a-fA-F]{5,}")
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range)
 HISTORY = re.compile(r"_i+|_i?\d+|_ih|_oh|_dh|In|Out|__warningregistry__")
 """Names that are not told: results are, once, as Out[n]."""
@@ -94,6 +99,8 @@ class Report:
         kind = type(value)
         if kind is bytes and len(value) > 200:
             return ["bytes", len(value), digest(value)]
+        if kind is str and len(value) > 2000:
+            return ["str", len(value), digest(value.encode("utf-8", "surrogatepass"))]
         if kind in ATOMS:
             return [kind.__name__, repr(value)]
         if isinstance(value, types.ModuleType):
@@ -126,7 +133,7 @@ class Report:
                 "function": [value.__name__, value.__qualname__, value.__module__, value.__doc__],
                 "code": code(value.__code__),
                 "notebook's globals": value.__globals__ is self.namespace,
-                "defaults": self.ref(value.__defaults__, f"{path}.__defaults__"),
+                "defaults": self._defaults(value.__defaults__, f"{path}.__defaults__"),
                 "kwdefaults": self.ref(value.__kwdefaults__, f"{path}.__kwdefaults__"),
                 "closure": self.refs(value.__closure__ or (), f"{path}.__closure__"),
                 "annotations": self.items(value.__annotations__.items(), f"{path}.__annotations__"),
@@ -158,6 +165,11 @@ class Report:
         if isinstance(value, (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)):
             return {"suspended": kind.__name__, "name": value.__qualname__}
         return None
+
+    def _defaults(self, value: Any, path: str) -> Any:
+        """A tuple of atoms is a constant of the code, which is told by its value as well."""
+        constant = value is not None and all(type(item) in ATOMS for item in value)
+        return self.refs(value, path) if constant else self.ref(value, path)
 
     def _class(self, value: Any, path: str) -> Any:
         items = [pair for pair in vars(value).items() if pair[0] not in UNTOLD]
@@ -199,7 +211,7 @@ class Report:
         if isinstance(value, (set, frozenset)):
             return self.refs(sorted(value, key=self._rank), path)
         if isinstance(value, bytearray):
-            return bytes(value).hex()
+            return values(bytes(value))
         return None
 
     def _rank(self, value: Any) -> tuple[float, str]:
@@ -449,6 +461,11 @@ class Observer:
         self.previous = report if trace else None
         return Described(content)
 
+    def brief(self, trace: bool) -> str:
+        """A digest of the report, equal where the reports are."""
+        content = json.dumps(self.report(trace, ()).content)
+        return digest(ADDRESS.sub("0x", content.replace(self.start[0], "<cwd>")).encode())
+
     def around(self) -> dict[str, Any]:
         """State around the namespace."""
         _, environment, path, _ = self.start
@@ -487,6 +504,25 @@ class Observer:
         self.seed()
         gc.collect()
 
+    def freeze(self) -> None:
+        """Sets apart what is here now, so that later collections and wipes are quick."""
+        self.shell.history_manager.enabled = False
+        gc.collect()
+        gc.freeze()
+        self.own = set(self.shell.user_ns)
+
+    def wipe(self) -> None:
+        """A quick reset, after `freeze`: names, results and random state are as at first."""
+        self.previous = None
+        namespace = self.shell.user_ns
+        for name in [name for name in namespace if name not in self.own]:
+            del namespace[name]
+        namespace["_oh"].clear()
+        display = self.shell.displayhook
+        display._ = display.__ = display.___ = ""
+        namespace.update(_="", __="", ___="")
+        self.seed()
+
     def seed(self) -> None:
         random.seed(0)
         if numpy := sys.modules.get("numpy"):
@@ -497,6 +533,20 @@ class Observer:
         if pyplot := sys.modules.get("matplotlib.pyplot"):
             pyplot.close("all")
             sys.modules["matplotlib"].rcdefaults()
+
+
+def lose_worker() -> None:
+    """Kills the session's idle worker and waits until it is gone."""
+    from zerokernel.notebook import extension
+
+    (loaded,) = extension._loaded.values()
+    link = loaded.session._connection.link
+    if link is not None:
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(link.process)
+            os.kill(link.process, signal.SIGKILL)
+            select.select([handle], [], [])
+            os.close(handle)
 
 
 def sources() -> str:

@@ -25,6 +25,19 @@ def test_an_address_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_what_a_writer_left_that_was_killed_is_gone_after_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes then."""
+    monkeypatch.setattr(Path, "rename", lambda self, target: None)
+    write_address(tmp_path / "broker.json", ADDRESS)
+    assert list(tmp_path.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr("os.getpid", lambda: 999_999)
+    write_address(tmp_path / "broker.json", ADDRESS)
+    assert list(tmp_path.iterdir()) == [tmp_path / "broker.json"]
+
+
 def test_the_token_is_in_no_repr() -> None:
     """A log or a traceback may show an address."""
     assert "secret" not in f"{ADDRESS} {ADDRESS!r}"

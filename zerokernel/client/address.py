@@ -81,8 +81,11 @@ def prepare_directory(directory: Path) -> None:
 
 
 def write_address(path: Path, address: BrokerAddress) -> None:
-    """Writes the file whole, so that nobody reads half of it."""
-    temporary = path.with_suffix(f".{os.getpid()}.new")
+    """Writes the file whole, so that nobody reads half of it.
+
+    One broker at a time does so. What one left that was killed here, the next one removes.
+    """
+    temporary = path.with_suffix(".new")
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

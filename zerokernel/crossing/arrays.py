@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import bisect
 import functools
+import math
 import mmap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -121,8 +122,12 @@ def plan(item: Any) -> Plan:
     owner = owns_memory(item)
     plain = is_plain(item)
     if item.dtype.hasobject:
-        whole = owner and plain and item.dtype == object and item.flags.forc
-        return OBJECTS if whole else OPAQUE
+        if not plain or item.dtype != object:
+            return OPAQUE
+        if owner:
+            return OBJECTS if item.flags.forc else OPAQUE
+        root: Any = root_of(item)
+        return VIEW if hasattr(root, "dtype") and plan(root) is OBJECTS else OPAQUE
     if plain:
         return OWNER if owner else VIEW
     kind: Any = type(item)
@@ -199,9 +204,16 @@ def _torch_root(base: Any, current: Any) -> Any:
     return current
 
 
+def _holds_references(root: Any) -> bool:
+    """Whether it is an object array, which has no bytes of its own to look at."""
+    return getattr(getattr(root, "dtype", None), "kind", "") == "O"
+
+
 def address_of(root: Any) -> int:
     """Where a root's memory starts."""
-    address: int = byte_array(root).__array_interface__["data"][0]
+    address: int = (root if _holds_references(root) else byte_array(root)).__array_interface__[
+        "data"
+    ][0]
     return address
 
 
@@ -235,6 +247,8 @@ def make_view(
         direct = isinstance(root, np.ndarray) and root.flags.c_contiguous
         memory = root if direct else byte_array(root)
         view = np.ndarray.__new__(kind, shape, dtype, memory, offset, strides)
+    elif _holds_references(root):
+        view = _view_of_objects(root, shape, strides, offset)
     elif stand_in is not None:
         plain: Any = np.ndarray(shape, dtype, byte_array(root), offset, strides)
         view = np.asarray(stand_in(plain.__array_interface__, base=root))
@@ -246,6 +260,28 @@ def make_view(
     if view.flags.writeable and not writeable:
         view.flags.writeable = False
     return view
+
+
+def _view_of_objects(root: Any, shape: Any, strides: Any, offset: int) -> Any:
+    """A view of references, which NumPy makes of no bare memory: by slices where these do."""
+    import numpy as np
+
+    flat = root.reshape(-1) if root.flags.c_contiguous else root.T.reshape(-1)
+    size, start = root.itemsize, offset // root.itemsize
+    if len(shape) == 1 and strides[0]:
+        step = strides[0] // size
+        stop = start + step * shape[0]
+        return flat[start : None if stop < 0 else stop : step]
+    count = math.prod(shape)
+    part = flat[start : start + count]
+    whole = part.size == count > 0
+    for shaped in (part.reshape(shape), part.reshape(shape[::-1]).T) if whole else ():
+        if shaped.strides == strides:
+            return shaped
+    stand_in: Any = type(np.lib.stride_tricks.as_strided(flat, (0,)).base)
+    start_address = root.__array_interface__["data"][0] + offset
+    geometry = {"shape": shape, "strides": strides, "data": (start_address, False)}
+    return np.asarray(stand_in({**flat.__array_interface__, **geometry}, base=root))
 
 
 def _view_of_storage(root: Any, dtype: Any, shape: Any, strides: Any, offset: int) -> Any:

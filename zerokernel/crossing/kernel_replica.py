@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
-from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array, digests, size_of
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
+from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
@@ -42,32 +43,39 @@ class KernelReplica:
     """The kernel's view of what its worker holds. The kernel is the master.
 
     The mutable state: the table of known objects, the snapshot of what they referred to when
-    both sides last agreed, the digests of the buffers that the worker holds, and the objects
+    both sides last agreed, the labels of the buffers that the worker holds, and the objects
     that changed here but were not sent since (``_stale``).
 
     Args:
         namespace: The notebook's.
         own: What the shell itself bound in it (``get_ipython``, ``exit``…), which does not
             cross while it is still that.
+        detection: How changes of buffers are found; see `Contents`.
     """
 
-    def __init__(self, namespace: dict[str, Any], own: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        own: Mapping[str, Any] | None = None,
+        detection: str = "auto",
+    ) -> None:
         self.namespace = namespace
         self._own = dict(own or {})
+        self.contents = Contents(detection)
         self.forget_worker()
 
     def forget_worker(self) -> None:
         """The worker is gone: the next shipment sends everything by value."""
         self.ledger = Ledger()
         self.snapshot = Snapshot(self.digest)
-        self.digests: dict[int, Any] = {}
+        self.labels: dict[int, Labels] = {}
         self.stale: set[int] = set()
         self.worker_only: set[str] = set()
         self.names_at_ship: dict[str, int] = {}
         self._number = 0
         self._functions: set[int] = set()
         self._unsettled: Draft | None = None
-        self._now: dict[int, Any] = {}
+        self._now: dict[int, Labels] = {}
         self._unseen: set[int] | None = None  # buffers not hashed yet; None: nothing looked at
 
     def _stays(self, name: str) -> bool:
@@ -99,10 +107,11 @@ class KernelReplica:
         self.settle()
         if self.ledger.holding:  # the last cell was never committed: the worker's state is unknown
             self.stale |= self.snapshot.tokens()
-            self.digests.clear()
+            self.labels.clear()
         self.ledger.release()
         self._now = {}
         self._unseen = None
+        self._begin()
         if names or extra:  # else the cell sees nothing of what is known, unless it fetches it
             self.ledger.prune()
             self._look_closely()
@@ -110,7 +119,10 @@ class KernelReplica:
         self.ledger.hold()
         self.names_at_ship = {name: id(value) for name, value in self.namespace.items()}
         self.worker_only -= self.namespace.keys()
-        header = {"gone": self.ledger.take_gone(), "worker_only": sorted(self.worker_only)}
+        gone = self.ledger.take_gone()
+        for token in gone:
+            self.labels.pop(token, None)
+        header = {"gone": gone, "worker_only": sorted(self.worker_only)}
         return self._send(set(names), changed, header, extra)
 
     def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -139,7 +151,7 @@ class KernelReplica:
             self._look_closely()
         # What changed here during the cell is not sent over what the cell may have done.
         for token in self.stale & self._now.keys():
-            self._now[token] = digests(self.ledger.get(token))
+            self._now[token] = self._label(token, self.ledger.get(token))
         return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
 
     def _send(
@@ -186,6 +198,7 @@ class KernelReplica:
         stream = io.BytesIO()
         pickle.dump(header, stream, 5)
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
+        packer.label = self.contents.labels
         draft = Draft(stream, packer)
         done: set[str] = set()
         seen: dict[int, Any] = {}
@@ -214,8 +227,9 @@ class KernelReplica:
             self.ledger,
             self.snapshot.digests,
             self._now,
-            self.digests,
+            self.labels,
             self.digest,
+            tell=False,
         )
 
     def _reach(
@@ -242,7 +256,7 @@ class KernelReplica:
         living = [
             item for token in self._unseen or () if (item := self.ledger.peek(token)) is not None
         ]
-        return sum(map(size_of, living)) < len(self.ledger) * HASHED_PER_OBJECT
+        return sum(map(self.contents.cost, living)) < len(self.ledger) * HASHED_PER_OBJECT
 
     def _asking(self, packer: Packer) -> dict[int, set[str]]:
         """The known functions that read names which do not travel yet, and these names.
@@ -313,10 +327,12 @@ class KernelReplica:
         """Both sides agree on what was sent; the rest of what changed stays to be sent."""
         self.stale -= draft.sent
         for token in draft.sent & self._now.keys():
-            self.digests[token] = self._now[token]
+            self.labels[token] = self._now[token]
+        self.labels.update(draft.labels(self._number))
+        renewed = draft.sent | self.snapshot.holders(draft.replaced) - self.stale
+        renewed -= set(draft.replaced)
         self.ledger.forget(draft.replaced)
         tokens, objects = draft.numbered(self._number)
-        renewed = draft.sent - set(draft.replaced)
         self.take_in(tokens, objects, renewed, envelope_ids(draft.envelopes))
 
     def take_in(
@@ -354,7 +370,7 @@ class KernelReplica:
         self._unseen = set(self.snapshot.buffers)
 
     def _look_at_buffers(self, changed: set[int], seen: dict[int, Any] | None) -> None:
-        """Hashes the buffers among what was reached (``seen``; None: all) and not looked at."""
+        """Labels the buffers among what was reached (``seen``; None: all) and not looked at."""
         assert self._unseen is not None
         for token in list(self._unseen):
             item = self.ledger.peek(token)
@@ -362,10 +378,17 @@ class KernelReplica:
                 self._unseen.discard(token)
             elif seen is None or id(item) in seen:
                 self._unseen.discard(token)
-                self._now[token] = digests(item)
-                if self._now[token] != self.digests.get(token):
+                self._now[token] = self._label(token, item)
+                if self._now[token] != self.labels.get(token):
                     self.stale.add(token)
                     changed.add(token)
+
+    def _begin(self) -> None:
+        living = (self.ledger.peek(token) for token in self.snapshot.buffers)
+        self.contents.begin(lambda: set(map(id, living)))
+
+    def _label(self, token: int, item: Any) -> Labels:
+        return self.contents.labels(item, self.labels.get(token))
 
     def digest(self, item: Any, plan: Plan) -> opaque.Digested:
         """The digest of an opaque object."""
@@ -395,6 +418,7 @@ class KernelReplica:
             lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get, False),
         )
         loaded = list(parts)
+        self._begin()
         tokens, objects = numbered(unpacker, header["number"])
         size = len(payload) + sum(byte_array(owner).nbytes for owner in buffers)
         return Staged(self, loaded, tokens, objects, buffers, size)

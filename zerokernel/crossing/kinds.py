@@ -16,7 +16,6 @@ from typing import Any
 from cloudpickle.cloudpickle import _should_pickle_by_reference
 
 from zerokernel.crossing import arrays, tensors
-from zerokernel.crossing.opaque import restorer_for
 from zerokernel.crossing.parts import (
     ATOM,
     BUFFERS,
@@ -45,6 +44,7 @@ from zerokernel.crossing.parts import (
     plain_items,
 )
 from zerokernel.crossing.pickling import Receiver
+from zerokernel.crossing.restorers import restorer_for
 
 _LIST = Plan((ListItems(),), rank=LISTS)
 _DICT = Plan((plain_items,), rank=MAPPINGS)
@@ -190,6 +190,8 @@ def _is_value(kind: type) -> bool:
     if (kind.__module__, kind.__qualname__) in _VALUE_TYPES:
         return True
     if issubclass(kind, enum.Enum | logging.Logger | types.ModuleType):
+        return True
+    if kind.__name__ == "cython_function_or_method":  # of as many types as modules; by name
         return True
     names = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
     names |= {f"{base.__module__.partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}

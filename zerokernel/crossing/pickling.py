@@ -29,6 +29,7 @@ from zerokernel.crossing import (
     travel,
     variables,
 )
+from zerokernel.crossing.contents import Labels
 
 _HERE = __name__
 
@@ -38,8 +39,9 @@ Reduced = Any
 class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value. The first dump of a session needs nothing more.
 
-    Large buffers are set aside in ``buffers`` and ``specs``. Names of the namespace that
-    notebook functions read are collected in ``wanted``.
+    Large buffers are set aside in ``buffers`` and ``specs``; with ``label`` the labels of all
+    are kept in ``labels``, by address of the owner. Names of the namespace that notebook
+    functions read are collected in ``wanted``.
     """
 
     def __init__(self, stream: io.BytesIO, namespace: dict[str, Any], in_worker: bool) -> None:
@@ -56,6 +58,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._memory = arrays.MemoryMap()
         self._mapped = 0
         self.known_buffers: Callable[[], Iterable[Any]] = tuple
+        self.label: Callable[[Any], Labels] | None = None
+        self.labels: dict[int, Labels] = {}
 
     @property
     def dispatch_table(self) -> dict[type, Any]:
@@ -77,8 +81,14 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def set_aside(self, owner: Any, spec: list[Any]) -> int:
         """Keeps a buffer out of the payload; returns its index."""
-        self.owners.append(owner)
+        self.note(owner)
         return self.set_aside_view(buffers.readable_view(owner), spec)
+
+    def note(self, owner: Any) -> None:
+        """Labels the bytes of a buffer, before they are read: what is written later is news."""
+        self.owners.append(owner)
+        if self.label is not None:
+            self.labels[id(owner)] = self.label(owner)
 
     def set_aside_view(self, view: memoryview, spec: list[Any]) -> int:
         """Keeps bytes out of the payload; returns their index."""
@@ -149,7 +159,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_owner(self, obj: Any) -> Reduced:
         kind = () if arrays.is_plain(obj) else (type(obj),)
         if arrays.in_band(obj):
-            self.owners.append(obj)
+            self.note(obj)
             return (arrays.make_small, (*arrays.small_recipe(obj), *kind))
         index = self.set_aside(obj, arrays.spec(obj))
         taken = (index, obj.dtype, obj.flags.writeable)
@@ -172,10 +182,10 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             self._mapped = len(self.owners)
             under = self._memory.find(obj.data_ptr(), obj.nbytes())
             if under is not None:
-                self.owners.append(obj)
+                self.note(obj)
                 return (tensors.storage_over, (*under, obj.nbytes()))
         if tensors.storage_in_band(obj):
-            self.owners.append(obj)
+            self.note(obj)
             return (tensors.small_storage, (buffers.byte_array(obj).tobytes(),))
         return (take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
 
@@ -230,6 +240,11 @@ class CuttingPacker(Packer):
             return None
         self.met[token] = obj
         return token
+
+    def spell_out(self, kinds: frozenset[type]) -> None:
+        """Writes objects of some types by value, also those that the other side holds."""
+        find = self._find
+        self._find = lambda obj: None if type(obj) in kinds else find(obj)
 
     def dump_whole(self, obj: Any) -> None:
         """Pickles one known object by value, cutting at all others."""

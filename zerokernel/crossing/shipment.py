@@ -10,11 +10,13 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import opaque
+from zerokernel.crossing import contents, exchange, opaque
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
+from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.restorers import restorer_of
 from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
 
@@ -40,7 +42,7 @@ class Shipment:
 
 
 Change = tuple[int, str, Any]
-"""Token, form and state: "parts", "buffer", "restore", "adopt", "replace" or "delta"."""
+"""Token, form and state: "parts", "buffer", "restore", "exchange", "adopt", "replace", "delta"."""
 
 
 @dataclass
@@ -88,6 +90,12 @@ class Draft:
         objects = list(map(placed.__getitem__, range(len(placed))))
         return list(range(base, base + len(objects))), objects
 
+    def labels(self, number: int) -> dict[int, Labels]:
+        """The labels of the buffers that this shipment numbered, by token."""
+        memo, base = self.memo(), number * SPACE
+        found = self.packer.labels.items()
+        return {base + memo[owner][0]: label for owner, label in found if owner in memo}
+
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
         payload = self.stream.getvalue()
@@ -127,9 +135,10 @@ def write_changes(
     tokens: Iterable[int],
     table: Any,
     before: dict[int, Any],
-    digests: dict[int, Any],
-    known: dict[int, Any],
+    now: dict[int, Labels],
+    known: dict[int, Labels],
     digest: Any,
+    tell: bool,
 ) -> None:
     """Appends the present state of known objects.
 
@@ -138,9 +147,10 @@ def write_changes(
         tokens: Which objects.
         table: Gives the object of a token.
         before: Digests of opaque objects at the last snapshot.
-        digests: Present chunk digests of buffers.
-        known: Chunk digests of the buffers as the other side holds them.
+        now: Present labels of buffers.
+        known: Labels of the buffers as the other side holds them.
         digest: Digests an opaque object.
+        tell: Whether the other side is told the hashes of the bytes that it gets.
     """
     batch: list[Change] = []
     for token in tokens:
@@ -149,15 +159,19 @@ def write_changes(
         kind: Any = type(item)
         draft.sent.add(token)
         if plan.content == "buffer":
-            runs = dirty_runs(known.get(token), digests[token], byte_array(item).nbytes)
-            batch.append((token, "buffer", (plan.read(item), _cut(draft.packer, item, runs))))
+            runs = dirty_runs(known.get(token), now[token], byte_array(item).nbytes)
+            hashes = contents.told(now[token], item, runs) if tell else {}
+            pieces = _cut(draft.packer, item, runs)
+            batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
             batch.append(
                 (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
             )
         elif plan.content in ("opaque", "getstate"):
-            restorer = opaque.restorer_of(item)
-            if restorer is None and opaque.is_its_dict(kind):
+            restorer = restorer_of(item)
+            if restorer is None and exchange.fits(item):
+                draft.put_whole(token, "exchange", item)
+            elif restorer is None and opaque.is_its_dict(kind):
                 draft.put_whole(token, "adopt", item)
             elif restorer is None:
                 draft.replaced.append(token)
@@ -187,18 +201,20 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     if form == "parts":
         _write_parts(item, state)
     elif form == "buffer":
-        geometry, pieces = state
+        geometry, pieces, _ = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
         kind, changed, removed = state
         _write_attributes(item, kind, changed, removed)
+    elif form == "exchange":
+        exchange.swap(item, state)
     elif form == "adopt":
         _write_attributes(item, type(state), _attributes(state), ())
     elif form == "dict":
         kind, attributes = state
         _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
     else:
-        restorer = opaque.restorer_of(item)
+        restorer = restorer_of(item)
         assert restorer is not None
         restorer.put(item, state)
 
@@ -278,10 +294,12 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
             for start, stop, _, index in state[1]
             if start < size
         ]
-        return "buffer", (plan_of(item).read(item), pieces)
+        return "buffer", (plan_of(item).read(item), pieces, {})
     if form in ("delta", "adopt"):
         return "dict", (type(item), dict(_attributes(item)))
-    restorer = opaque.restorer_of(item)
+    if form == "exchange":
+        return form, state
+    restorer = restorer_of(item)
     assert restorer is not None
     return "restore", restorer.take(item)
 

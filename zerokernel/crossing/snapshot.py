@@ -219,6 +219,13 @@ class Snapshot:
                 changed.add(token)
         return changed
 
+    def holders(self, tokens: Iterable[int]) -> set[int]:
+        """Those whose digest names one of the tokens: a new token of it is no change of theirs."""
+        gone = set(tokens)
+        if not gone:
+            return set()
+        return {token for token, found in self.digests.items() if not gone.isdisjoint(found.holds)}
+
     def tokens(self) -> set[int]:
         """The tokens of all mutable objects."""
         return {token for segment in self._segments for token in segment.tokens}

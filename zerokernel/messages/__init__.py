@@ -40,14 +40,17 @@ from zerokernel.messages.supervisor import (
     WorkerParked,
 )
 from zerokernel.messages.worker import (
+    END_OF_INPUT,
     CellFinished,
     CellStarted,
+    CommMessage,
     FetchedName,
     FetchName,
     InputReply,
     InputRequest,
     Interrupt,
     InterruptSeen,
+    NextCell,
     Output,
     RunCell,
     Stage,
@@ -55,11 +58,13 @@ from zerokernel.messages.worker import (
 )
 
 __all__ = [
+    "END_OF_INPUT",
     "PROTOCOL_VERSION",
     "Bind",
     "CancelRequest",
     "CellFinished",
     "CellStarted",
+    "CommMessage",
     "EndWorker",
     "ExtendLimit",
     "FetchName",
@@ -75,6 +80,7 @@ __all__ = [
     "LimitExtended",
     "LimitNear",
     "Message",
+    "NextCell",
     "OpenSession",
     "Output",
     "Park",

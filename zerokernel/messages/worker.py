@@ -43,6 +43,9 @@ class RunCell(Message):
             inspect: file name → their ``source`` and the ``number`` of their In[n].
         output_limits: How much the cell may show: the settings that begin with ``output_``,
             by name.
+        control_parent: The latest request on the kernel's control channel.
+        silent: Whether it runs without side effects such as showing its result.
+        linger: Seconds that what it leaves running may go on, on its lease.
     """
 
     request: str
@@ -55,6 +58,14 @@ class RunCell(Message):
     history: bool = True
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     output_limits: dict[str, int] = field(default_factory=dict)
+    control_parent: dict[str, Any] = field(default_factory=dict)
+    silent: bool = False
+    linger: float = 0.0
+
+
+@dataclass(frozen=True)
+class NextCell(Message):
+    """Another cell asks for a lease: what the last one left running keeps it no longer."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,34 @@ class CellStarted(Message):
 
 @dataclass(frozen=True)
 class Output(Message):
-    """One Jupyter message of the cell, with its buffers, as jupyter_client formats it."""
+    """One Jupyter message of the cell, with its buffers, as jupyter_client formats it.
+
+    Attributes:
+        parent: Header of the request that it belongs to, where that is not the cell that runs:
+            a thread or task of an earlier cell made it.
+    """
 
     type: str
     content: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
+    parent: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CommMessage(Message):
+    """What the front end says on a comm that the worker opened, with its buffers.
+
+    Attributes:
+        type: "comm_msg" or "comm_close".
+    """
+
+    type: str
+    content: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+END_OF_INPUT = "\x04"
+"""An answer to InputRequest that is none: Jupyter's word for the end of the input."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +122,16 @@ class InputRequest(Message):
 
 @dataclass(frozen=True)
 class InputReply(Message):
-    """What the person typed; ``interrupted`` where they pressed stop instead."""
+    """What the person typed.
+
+    Attributes:
+        interrupted: Whether they pressed stop instead.
+        refused: Why they cannot be asked, "" if they were.
+    """
 
     value: str
     interrupted: bool = False
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +177,8 @@ class CellFinished(Message):
         ran: Seconds from the cell's first line to its last.
         display_failed: Whether showing a result raised; the error was shown as an output.
         payload: What the cell asks of the front end, such as a pager.
+        left_running: Whether threads or tasks of cells go on, which use names of the notebook.
+        exits: Whether the cell asked the kernel to end, as `exit` does.
     """
 
     status: str
@@ -145,3 +187,5 @@ class CellFinished(Message):
     error: dict[str, Any] = field(default_factory=dict)
     display_failed: bool = False
     payload: tuple[dict[str, Any], ...] = ()
+    left_running: bool = False
+    exits: bool = False

@@ -27,6 +27,8 @@ class Cell:
         execution_count: Its In[n].
         history: Whether it is kept in the history.
         parent: Header of the execute request.
+        control_parent: The latest request on the control channel.
+        silent: Whether the request wants no side effects.
     """
 
     source: str
@@ -36,6 +38,8 @@ class Cell:
     execution_count: int
     history: bool
     parent: dict[str, Any]
+    control_parent: dict[str, Any]
+    silent: bool
 
 
 def describe(shell: Any, body: str) -> Cell:
@@ -59,6 +63,8 @@ def describe(shell: Any, body: str) -> Cell:
         execution_count=number,
         history=history,
         parent=kernel.get_parent() if kernel is not None else {},
+        control_parent=kernel.get_parent("control") if kernel is not None else {},
+        silent=running is not None and bool(running.info.silent),
     )
 
 

@@ -9,6 +9,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import StdinNotImplementedError
+
 from zerokernel.ambient import Changes
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.submodules import mentioned
@@ -22,6 +24,7 @@ from zerokernel.errors import (
 )
 from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
+    END_OF_INPUT,
     CellFinished,
     CellStarted,
     EndWorker,
@@ -90,7 +93,7 @@ class CellRun:
         self._cell = cell
         self._options = options
         self._status = status
-        self._relay = OutputRelay(shell)
+        self._relay = OutputRelay(shell, connection.comms)
         self._request = uuid.uuid4().hex
         self.story = Story(cell.execution_count)
         self._interrupts = InterruptCount()
@@ -129,6 +132,7 @@ class CellRun:
             KeyboardInterrupt: The person stopped it while it waited.
         """
         try:
+            self._connection.begin_cell()
             self._ask_for_lease()
             with self._noticing_loss():
                 self._prepare(self._connection.ensure_link())
@@ -146,6 +150,7 @@ class CellRun:
         finally:
             self._interrupts.close()
             self._connection.unwant(self._request)
+            self._connection.watch_late_outputs()
         self.story.ended(self._sent_bytes, committed.byte_count)
         self._show_receipt(committed)
         if error is not None:
@@ -280,19 +285,23 @@ class CellRun:
     def _on_worker_gone(self, gone: WorkerGone) -> None:
         if self._finished is not None:
             return  # it said all that it had to say; what it shared with us is still to be written
-        if self._lost_at is not None and self._gone is None:
-            self._gone = gone  # explains the channel that closed before
-            return
-        if not self._connection.is_our_worker(gone):
+        explains = self._lost_at is not None and self._gone is None  # the channel closed before
+        if not explains and not self._connection.is_our_worker(gone):
             return  # an earlier worker's end, told late
-        withdrawn = gone.cause == Cause.CANCELLED  # an earlier cell's lease, not this request
-        if self._granted is None and (withdrawn or rule_of(gone.cause).again):
+        if self._granted is None and self._is_replaceable(gone.cause):
             self._replace_worker()
             return
         self._gone = gone
-        self._hear_out()
+        if not explains:
+            self._hear_out()
         if self._finished is None:
             self._lose_worker()
+
+    def _is_replaceable(self, cause: str) -> bool:
+        """Whether another worker may do instead of one that ended before the grant."""
+        if cause == Cause.CANCELLED:
+            return True  # an earlier cell was: this request would have been refused
+        return rule_of(cause).again and not self._replaced
 
     def _hear_out(self) -> None:
         """Takes in what a worker sent before it ended, such as a result that was on its way."""
@@ -315,7 +324,8 @@ class CellRun:
         self._news = link.surroundings.changes()
         live, refused = self._connection.replica.sift(self._news.live)
         self._notes = [*self._news.notes, *refused]
-        shipment = self._connection.replica.ship(self._cell.names, live)
+        names = self._connection.background_names.union(self._cell.names)
+        shipment = self._connection.replica.ship(sorted(names), live)
         self._withheld = shipment
         if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
@@ -338,6 +348,9 @@ class CellRun:
                 history=cell.history,
                 sources=unknown,
                 output_limits=link.output_limits,
+                control_parent=cell.control_parent,
+                silent=cell.silent,
+                linger=self._options.background,
             ),
             self._news,
             mentioned(cell.source, self._shell.user_ns, cell.names),
@@ -362,9 +375,14 @@ class CellRun:
 
     def _ask(self, request: InputRequest) -> InputReply:
         try:
-            return InputReply(self._relay.ask(request.prompt, request.password))
+            with self._interrupts.raising():
+                return InputReply(self._relay.ask(request.prompt, request.password))
         except KeyboardInterrupt:
             return InputReply("", interrupted=True)
+        except EOFError:
+            return InputReply(END_OF_INPUT)
+        except StdinNotImplementedError as error:  # the front end said that it cannot be asked
+            return InputReply("", refused=str(error))
 
     @contextlib.contextmanager
     def _noticing_loss(self) -> Iterator[None]:
@@ -391,15 +409,15 @@ class CellRun:
             return
         if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
             cause = self._lease_end or (Cause.BROKER_LOST if self._broker.away else Cause.EXITED)
-            error = failure.of_worker(self._gone or WorkerGone(self._connection.id, cause))
-            if self._granted is not None or self._replaced or not error.again:
-                raise error
-            self._replaced = True
-            self._lost_at = self._gone = None
+            gone = self._gone or WorkerGone(self._connection.id, cause)
+            if self._granted is not None or not self._is_replaceable(gone.cause):
+                raise failure.of_worker(gone)
             self._replace_worker()
 
     def _replace_worker(self) -> None:
         """While the request waits, and keeps its place, a new worker gets everything."""
+        self._lost_at = self._gone = None
+        self._replaced = True
         self._connection.drop_worker()
         self._prepare(self._connection.ensure_link())
 
@@ -448,11 +466,17 @@ class CellRun:
                 f"What the cell made could not be rebuilt in the notebook, which is as it was "
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
+        if finished.left_running:
+            self._connection.keep_for_background((*self._cell.names, *committed.bound))
+        else:
+            self._connection.background_names = frozenset()
         if self._connection.link is not None:
             with quietly():
                 notes = self._connection.link.take_over_surroundings(staged.extra)
             self._notes += notes
         self._relay.finish(staged.extra.get("result"))
+        if finished.exits:
+            self._shell.exit_now = True
         self._relay.forward_payload(finished.payload)
         if finished.display_failed:
             self._relay.mark_display_failed()

@@ -21,9 +21,12 @@ from zerokernel.errors import (
 from zerokernel.settings import Settings, as_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from zerokernel.client import BrokerClient
     from zerokernel.crossing import KernelReplica
     from zerokernel.messages import OpenSession, SessionOpened, WorkerGone
+    from zerokernel.notebook.late_outputs import LateOutputs
     from zerokernel.notebook.worker_link import WorkerLink
 
 _PAUSES = (0.05, 0.2, 0.5)
@@ -38,11 +41,16 @@ class Connection:
     Attributes:
         id: The session's: made here; broker and supervisor know it by that.
         link: The channel to the session's worker, None while it has none.
+        comms: Ids of the comms that the worker opened: what the front end says on them is for it.
+        background_names: What threads and tasks that cells left in the worker may use: the
+            worker keeps no other names than those that are sent to it.
     """
 
     def __init__(self, shell: Any, settings: Settings) -> None:
         self.id = uuid.uuid4().hex
         self.link: WorkerLink | None = None
+        self.comms: set[str] = set()
+        self.background_names: frozenset[str] = frozenset()
         self._shell = shell
         self._settings = settings
         self._connecting = threading.Lock()
@@ -51,6 +59,7 @@ class Connection:
         self._closed = False
         self._wanted: set[str] = set()  # requests of cells that wait or run
         self._failure: ZeroKernelError | None = None  # why the last reconnection failed
+        self._late_outputs: LateOutputs | None = None
 
     def __repr__(self) -> str:
         broker = "connected" if self._client else "not connected"
@@ -181,7 +190,7 @@ class Connection:
             return
         if any(isinstance(event, WorkerGone) and self.is_our_worker(event) for event in events):
             self.drop_worker()
-        if self.link is not None and not self.link.is_alive():
+        if self.link is not None and not self._late.take(self.link):
             self.drop_worker()
 
     def close(self) -> None:
@@ -215,10 +224,13 @@ class Connection:
         """The notebook's side of the crossing."""
         if self._replica is None:
             from zerokernel.crossing import KernelReplica
+            from zerokernel.crossing.shell import travels_by_name
 
             hidden = self._shell.user_ns_hidden
             own = {name: hidden[name] for name in _SHELLS_NAMES if name in hidden}
-            self._replica = KernelReplica(self._shell.user_ns, own)
+            detection = self._settings.change_detection
+            self._replica = KernelReplica(self._shell.user_ns, own, detection)
+            travels_by_name(self._shell)
         return self._replica
 
     def ensure_link(self) -> WorkerLink:
@@ -262,9 +274,38 @@ class Connection:
         """Whether the worker that ended is the one that this session has now."""
         return self.link is not None and gone.process in (0, self.link.process)
 
+    @property
+    def _late(self) -> LateOutputs:
+        if self._late_outputs is None:
+            from zerokernel.notebook.late_outputs import LateOutputs
+
+            self._late_outputs = LateOutputs(self._shell, self.comms)
+        return self._late_outputs
+
+    def watch_late_outputs(self) -> None:
+        """A cell is over; what it left running may go on to show something."""
+        if self.link is not None:
+            self._late.watch(self.link)
+
+    def keep_for_background(self, names: Iterable[str]) -> None:
+        """Adds names of a cell after which something goes on in the worker."""
+        self.background_names = self.background_names.union(names)
+
+    def begin_cell(self) -> None:
+        """Another cell is to run: what the one before left running keeps its lease no longer."""
+        from zerokernel.messages import NextCell
+
+        self._late.unwatch()
+        if self.link is not None:
+            with contextlib.suppress(ChannelClosed):  # it is noticed where it is used
+                self.link.send(NextCell())
+
     def drop_worker(self) -> None:
         """Forgets the worker; what is sent next is sent whole."""
         link, self.link = self.link, None
+        self._late.unwatch()
+        self.comms.clear()
+        self.background_names = frozenset()
         if link is not None:
             link.close()
         if self._replica is not None:

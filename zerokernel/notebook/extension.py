@@ -28,6 +28,7 @@ class Loaded:
     session: Any
     magics: Any
     matcher: Any
+    every_cell: Any
 
 
 # The one piece of state of this module; a shell's entry ends with it.
@@ -69,6 +70,7 @@ def _session(shell: Any, values: settings.Settings) -> Any:
 def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     # Here, so that `import zerokernel` alone stays free of IPython's internals.
     from zerokernel.notebook.completion import option_matcher
+    from zerokernel.notebook.every_cell import EveryCell
     from zerokernel.notebook.in_place import to_plain_cell
     from zerokernel.notebook.magics import GpuMagics
 
@@ -77,7 +79,14 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     matcher = option_matcher(session.sizes)
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(to_plain_cell)
-    return Loaded(session, magics, matcher)
+    every_cell = EveryCell(shell, lambda: magics.gpu_cells == "all")
+    return Loaded(session, magics, matcher, every_cell)
+
+
+def session_of(shell: Any) -> Any:
+    """The session behind a shell's GPU cells, None where nothing is loaded."""
+    loaded = _loaded.get(shell)
+    return loaded.session if loaded is not None else None
 
 
 def unload(shell: Any) -> None:
@@ -93,6 +102,7 @@ def unload(shell: Any) -> None:
     _remove(shell.configurables, loaded.magics)
     _remove(shell.Completer.custom_matchers, loaded.matcher)
     _remove(shell.input_transformers_cleanup, to_plain_cell)
+    loaded.every_cell.remove()
     atexit.unregister(loaded.session.close)
     loaded.session.close()
     show_devices()

@@ -8,7 +8,7 @@ from typing import Any
 from zerokernel.errors import BadOption, ZeroKernelError
 from zerokernel.notebook.options import CellOptions, parse_cell_options
 
-_MAGIC = "%%gpu"
+MAGIC = "%%gpu"
 
 
 def to_plain_cell(lines: list[str]) -> list[str]:
@@ -33,7 +33,7 @@ def to_plain_cell(lines: list[str]) -> list[str]:
 
 def _says_cpu(line: str) -> bool:
     magic, _, rest = line.strip().replace("\t", " ").partition(" ")
-    if magic != _MAGIC or "--cpu" not in rest:
+    if magic != MAGIC or "--cpu" not in rest:
         return False
     options = _parsed(rest.strip())
     return options is not None and options.cpu

@@ -43,6 +43,18 @@ class InterruptCount:
         finally:
             signal.signal(signal.SIGINT, previous)
 
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Within this block of ``counting`` an interrupt raises: a person is asked something."""
+        if signal.getsignal(signal.SIGINT) != self._on_interrupt:
+            yield
+            return
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
     def close(self) -> None:
         """Gives the pipe back."""
         os.close(self._read_end)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from traitlets import Bool, default
+from traitlets import Bool, Enum, default
 
 from zerokernel.errors import BadOption, RequestRefused
 from zerokernel.notebook.display import check_syntax, plainly
@@ -34,7 +35,8 @@ A notebook runs one cell at a time, so `%gpu cancel` reaches a running cell only
 elsewhere: a console or notebook that opens a subshell of this kernel. The stop button
 (interrupt) ends a cell, waiting or running, from every front end.
 
-`%config GpuMagics.status_line = False` hides the status line of all later cells.
+`%config GpuMagics.status_line = False` hides the status line of all later cells, and
+`%config GpuMagics.gpu_cells = "all"` sends every later cell to a worker, `%%gpu` or not.
 """
 
 SUBCOMMANDS = ("why", "cancel", "restart", "help")
@@ -54,6 +56,10 @@ class GpuMagics(Magics):
     status_line = Bool(
         help="Whether %%gpu shows its status line and receipt; --quiet hides those of one cell."
     ).tag(config=True)
+    gpu_cells = Enum(
+        ("marked", "all"),
+        help="Which cells run on a slice: those marked with %%gpu, or all that a person runs.",
+    ).tag(config=True)
 
     def __init__(self, shell: Any, session: Session, settings: Settings) -> None:
         self._session = session
@@ -64,6 +70,10 @@ class GpuMagics(Magics):
     @default("status_line")
     def _configured_status_line(self) -> bool:
         return self._settings.status_line
+
+    @default("gpu_cells")
+    def _configured_gpu_cells(self) -> str:
+        return self._settings.gpu_cells
 
     @cell_magic("gpu")  # type: ignore[arg-type]  # IPython's decorator has no overloads
     def run_on_slice(self, line: str, cell: str) -> None:
@@ -96,6 +106,8 @@ class GpuMagics(Magics):
             self._running.release()
 
     def _run_on_slice(self, body: str, options: CellOptions) -> None:
+        if self.gpu_cells == "all":
+            options = replace(options, background=self._settings.background_seconds)
         shown = self.status_line and not options.quiet
         status = StatusLine(self.shell, enabled=shown)
         try:

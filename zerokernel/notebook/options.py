@@ -49,13 +49,17 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class CellOptions:
-    """What the line of one `%%gpu` cell asks for. The duration is in seconds."""
+    """What the line of one `%%gpu` cell asks for. Times are in seconds.
+
+    ``background`` is no option: so long may go on what the cell leaves running.
+    """
 
     duration: float
     size: str
     cpu: bool = False
     quiet: bool = False
     firm: bool = False
+    background: float = 0.0
 
 
 def parse_cell_options(

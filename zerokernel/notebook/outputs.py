@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import getpass
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from zerokernel.messages import Output
@@ -15,19 +17,48 @@ class OutputRelay:
 
     Each kind goes through the shell's own publisher, so that `%%capture`, output hooks and
     display history see it.
+
+    Args:
+        shell: The notebook's shell.
+        comms: Ids of the comms that are open in the worker, kept up to date here.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, comms: set[str]) -> None:
         self._shell = shell
+        self._comms = comms
         self._last_traceback: list[str] = []
+        self._parent: dict[str, Any] | None = None  # of what is shown now, if not the current
 
     def show(self, output: Output, buffers: list[memoryview]) -> None:
         """Shows one message; a kind that has no place in a notebook's output is dropped."""
         handler = getattr(self, f"_show_{output.type}", None)
-        if handler is not None:
-            handler(output.content, output.metadata)
-        elif output.type.startswith("comm_"):
-            self._send(output, buffers)
+        with self._under(output.parent):
+            if handler is not None:
+                handler(output.content, output.metadata)
+            elif output.type.startswith("comm_"):
+                self._note_comm(output)
+                self._send(output, buffers)
+
+    def _note_comm(self, output: Output) -> None:
+        identity = output.content.get("comm_id", "")
+        if output.type == "comm_open":
+            self._comms.add(identity)
+        elif output.type == "comm_close":
+            self._comms.discard(identity)
+
+    @contextlib.contextmanager
+    def _under(self, header: dict[str, Any]) -> Iterator[None]:
+        """Shows what is shown within this block under another request than the current."""
+        if not header or not hasattr(self._shell, "set_thread_parent"):
+            yield
+            return
+        tokens = self._shell.set_thread_parent({"header": header})
+        before, self._parent = self._parent, {"header": header}
+        try:
+            yield
+        finally:
+            self._parent = before
+            self._shell.reset_thread_parent(tokens)
 
     def finish(self, result: Any) -> None:
         """Makes the cell's last value ``Out[n]`` and ``_``: the notebook's own object."""
@@ -84,7 +115,8 @@ class OutputRelay:
 
     def _show_error(self, content: dict[str, Any], _: dict[str, Any]) -> None:
         # A traceback that the cell showed and went on; the one that ends it is raised.
-        self._last_traceback = content.get("traceback") or []
+        if self._parent is None:
+            self._last_traceback = content.get("traceback") or []
         self._send(Output("error", content), [])
 
     def _send(self, output: Output, buffers: list[memoryview]) -> None:
@@ -95,7 +127,7 @@ class OutputRelay:
             kernel.iopub_socket,
             output.type,
             output.content,
-            parent=kernel.get_parent(),
+            parent=self._parent or kernel.get_parent(),
             ident=_topic(output),
             metadata=output.metadata,
             buffers=buffers,

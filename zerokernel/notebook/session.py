@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerokernel.errors import (
     BrokerLost,
+    ChannelClosed,
     UnknownSize,
     WorkerLost,
     WorkerStartFailed,
@@ -101,6 +102,27 @@ class Session:
         if self._story is None:
             return "No %%gpu cell ran in this notebook yet."
         return self._story.tell()
+
+    def forward_comm(
+        self, kind: str, content: dict[str, Any], metadata: dict[str, Any], buffers: list[Any]
+    ) -> bool:
+        """From any thread: passes on what the front end says on a comm of the worker's.
+
+        Returns:
+            False where it is not the worker's, or no cell of it runs.
+        """
+        from zerokernel.messages import CommMessage
+
+        link = self._connection.link
+        if (
+            self._run is None
+            or link is None
+            or content.get("comm_id") not in self._connection.comms
+        ):
+            return False
+        with contextlib.suppress(ChannelClosed):  # the cell ends with the worker, and says why
+            link.send(CommMessage(kind, content, metadata), buffers)
+        return True
 
     def restart(self) -> str:
         """Ends the worker; the next cell gets a fresh one."""

@@ -12,7 +12,7 @@ from zerokernel import memory
 from zerokernel.ambient import Changes, Surroundings
 from zerokernel.ambient.submodules import import_all
 from zerokernel.crossing import KernelReplica, Shipment, allocate
-from zerokernel.errors import ChannelClosed, MalformedMessage, ResultsTooLarge, ZeroKernelError
+from zerokernel.errors import MalformedMessage, ResultsTooLarge
 from zerokernel.messages import (
     CellFinished,
     CellStarted,
@@ -148,9 +148,9 @@ class WorkerLink:
         reason = shipment.absent.get(name, "")
         return self._send(FetchedName(name, True, reason, tuple(shipment.specs)), shipment)
 
-    def send(self, message: Message) -> None:
-        """Sends a message without buffers."""
-        self._channel.send(message)
+    def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
+        """Sends a message, from any thread."""
+        self._channel.send(message, buffers)
 
     def receive(self, timeout: float) -> tuple[Received, Sequence[Any]]:
         """The next message, and for results the objects that own their buffers."""
@@ -158,16 +158,6 @@ class WorkerLink:
         if isinstance(received.message, CellStarted):
             self._staging.give_back()
         return received, self._owners.pop(id(received.message), ())
-
-    def is_alive(self) -> bool:
-        """Whether the worker's end is still open."""
-        try:
-            self._channel.receive(0)
-        except TimeoutError:
-            return True
-        except (ChannelClosed, ZeroKernelError):
-            return False
-        return True  # a late message of an earlier cell, which nobody waits for any more
 
     def close(self) -> None:
         """Closes the channel, which ends the worker."""

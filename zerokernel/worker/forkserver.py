@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     kernel = build_shell()
     _import_heavy_libraries()
     processes.adopt_orphans()
-    child = Child(kernel, own_threads)
+    child = Child(kernel, own_threads, settings.change_detection)
     _share_pages()
     supervisor = Supervisor(
         listener,
@@ -72,7 +72,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _announce(path: Path, address: str) -> None:
-    temporary = path.with_suffix(".new")
+    temporary = path.with_name(f"{path.name}.new")
     temporary.write_text(address)
     temporary.rename(path)
 

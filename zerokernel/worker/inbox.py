@@ -12,12 +12,14 @@ from collections.abc import Callable
 from zerokernel.errors import ChannelClosed, MalformedMessage
 from zerokernel.messages import (
     Bind,
+    CommMessage,
     ExtendLimit,
     FetchedName,
     InputReply,
     Interrupt,
     InterruptSeen,
     Message,
+    NextCell,
     RunCell,
     Stage,
 )
@@ -40,12 +42,16 @@ class Inbox:
         binds: What the supervisor grants.
         replies: Answers to what the running cell asked.
         extended: Called with the lease and limit of a task that got more time.
+        comm: Called, in the reading thread, with what the front end says on a comm.
+        next_cell: Set once the kernel asks for the lease of another cell.
     """
 
     def __init__(self, channel: Channel, control: Channel, interrupts: Interrupts) -> None:
         self.orders: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self.binds: queue.SimpleQueue[Bind] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[Received] = queue.SimpleQueue()
+        self.comm: Callable[[Received], None] = lambda received: None
+        self.next_cell = threading.Event()
         self.extended: Callable[[ExtendLimit], None] = lambda order: None
         self._channel = channel
         self._control = control
@@ -72,6 +78,10 @@ class Inbox:
             self.orders.put(received)
         elif isinstance(message, (FetchedName, InputReply)):
             self.replies.put(received)
+        elif isinstance(message, CommMessage):
+            self.comm(received)
+        elif isinstance(message, NextCell):
+            self.next_cell.set()
         elif isinstance(message, Interrupt):
             self._interrupts.interrupt()
             # In a thread: this one must go on reading, for the cell may wait for an answer.

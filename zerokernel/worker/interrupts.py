@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from zerokernel.errors import GpuDeadline
@@ -25,11 +25,14 @@ class Interrupts:
     Attributes:
         seen: Set whenever Python had the chance to react to an interrupt.
         deadline_seen: Whether the running cell got a GpuDeadline.
+        awaiting: Takes the error in the place of the code that runs, where that is not the
+            cell's: it awaits something. False where it does not.
     """
 
     def __init__(self) -> None:
         self.seen = threading.Event()
         self.deadline_seen = False
+        self.awaiting: Callable[[BaseException], bool] = lambda error: False
         self._announced = False
         self._active = False
         self._in_code = False
@@ -98,13 +101,17 @@ class Interrupts:
     def _raise_pending(self) -> None:
         pending, self._pending = self._pending, None
         if pending is not None:
-            raise pending
+            self._raise(pending)
+
+    def _raise(self, error: BaseException) -> None:
+        if not self.awaiting(error):
+            raise error
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.seen.set()
         if self._active and not self._held:
-            raise KeyboardInterrupt
-        if self._active or self._announced:
+            self._raise(KeyboardInterrupt())
+        elif self._active or self._announced:
             self._pending = KeyboardInterrupt()
 
     def _on_deadline(self, _number: int, _frame: FrameType | None) -> None:
@@ -114,7 +121,7 @@ class Interrupts:
         if self._held:
             self._pending = GpuDeadline(self._deadline_text)
         else:
-            raise GpuDeadline(self._deadline_text)
+            self._raise(GpuDeadline(self._deadline_text))
 
 
 def _signal_main_thread(number: signal.Signals) -> None:

@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import contextvars
 import fcntl
+import functools
 import io
 import os
 import select
@@ -23,6 +24,9 @@ from jupyter_client.session import Session
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.limiter import OutputLimiter, Publish
 
+Show = Callable[..., None]
+"""Takes what Publish takes and, for another request than the cell's, its ``parent`` header."""
+
 FLUSH_SECONDS = 0.02
 """Written text waits so long for more of it; a person reads none of it sooner."""
 
@@ -39,7 +43,9 @@ PIPE_BYTES = 1 << 20
 class PublishingSession(Session):
     """A jupyter_client session whose messages go to ``publish`` instead of a ZeroMQ socket."""
 
-    publish: Publish | None = None
+    publish: Show | None = None
+    running = ""
+    """Id of the request whose cell runs, "" between cells."""
     held: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     """Entered while output is moved on, so that an interrupt loses none of it."""
 
@@ -62,14 +68,16 @@ class PublishingSession(Session):
             message = self.msg(msg_or_type, content, parent, header, metadata)
         if self.publish is not None:
             views = tuple(memoryview(b).cast("B") for b in buffers or message.get("buffers") or ())
+            parts = (message["header"]["msg_type"], message["content"])
             with self.held():
-                self.publish(
-                    message["header"]["msg_type"],
-                    message["content"],
-                    message.get("metadata") or {},
-                    views,
-                )
+                self.publish(*parts, message.get("metadata") or {}, views, **self._other(message))
         return message
+
+    def _other(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Names the request that the message belongs to, where that is not the cell's."""
+        parent = message.get("parent_header") or {}
+        identity = parent.get("msg_id", "")
+        return {"parent": parent} if identity and identity != self.running else {}
 
 
 class WorkerStream(OutStream):
@@ -99,6 +107,8 @@ class WorkerStream(OutStream):
         self._descriptor = descriptor
         self._forked = False
         os.register_at_fork(after_in_child=self._note_fork)
+        # What threads and tasks of other cells wrote, by the id of their request.
+        self._others: dict[str, tuple[dict[str, Any], list[str]]] = {}
         self._pieces: list[str] = []  # appended to without the lock, emptied under it
         self._collected = 0  # about their characters: threads may race
         self._lock = threading.RLock()
@@ -115,6 +125,10 @@ class WorkerStream(OutStream):
         size = len(string)
         if self._forked:
             return self._write_through(string) and size
+        # None in a thread that never chose: it writes to the cell that runs.
+        own = self._parent_header.get(None)
+        if own is not None and own is not self._parent_header_global and self._keep(own, string):
+            return size
         pieces = self._pieces
         pieces.append(string)
         self._collected += size
@@ -123,6 +137,23 @@ class WorkerStream(OutStream):
         elif len(pieces) < ALL_WAKE and not self._written.is_set():
             self._written.set()
         return size
+
+    def _keep(self, header: dict[str, Any], string: str) -> bool:
+        """Keeps what belongs to another request than the current; False where it does not."""
+        identity = header.get("msg_id", "")
+        if identity == self._parent_header_global.get("msg_id", ""):
+            return False
+        with self._lock:
+            _, pieces = self._others.setdefault(identity, (header, []))
+            pieces.append(string)
+            many = sum(map(len, pieces)) > FLUSH_CHARACTERS if len(pieces) % 64 == 0 else False
+        self._written.set()
+        if many:
+            self.flush()
+        return True
+
+    def _is_master_process(self) -> bool:
+        return not self._forked
 
     def _write_through(self, string: str) -> int:
         return os.write(self._descriptor, string.encode(errors="replace"))
@@ -133,16 +164,22 @@ class WorkerStream(OutStream):
 
     def flush(self) -> None:
         """Publishes what was written; what cannot be passed on yet makes the writer wait."""
-        if self._forked or not self._pieces:
+        if self._forked or not (self._pieces or self._others):
             return
         with self.session.held(), self._lock:
             self._collected = 0
-            pieces = self._pieces[:]
-            del self._pieces[: len(pieces)]  # another thread may have added to them since
-            if text := "".join(pieces):
-                self.session.send(None, "stream", {"name": self.name, "text": text})
-        if self._pieces:
+            self._send(self._pieces, self._parent_header_global)
+            for header, pieces in self._others.values():
+                self._send(pieces, header)
+            self._others = {key: one for key, one in self._others.items() if one[1]}
+        if self._pieces or self._others:
             self._written.set()
+
+    def _send(self, collected: list[str], header: dict[str, Any]) -> None:
+        pieces = collected[:]
+        del collected[: len(pieces)]  # another thread may have added to them since
+        if text := "".join(pieces):
+            self.session.send(None, "stream", {"name": self.name, "text": text}, header)
 
     def close(self) -> None:
         """Does nothing: a cell that closes sys.stdout does not end the worker's output."""
@@ -159,9 +196,22 @@ class OutputCapture:
         self._reading = threading.Lock()
         self._session = session
         self._limiter: OutputLimiter | None = None
+        self._limits = OutputLimits()
+        self._others: dict[str, OutputLimiter] = {}  # of earlier cells, by their request
+        self._publish: Show | None = None
 
-    def publish_to(self, publish: Publish) -> None:
+    @property
+    def running(self) -> str:
+        """Id of the request whose cell runs, "" between cells."""
+        return self._session.running
+
+    @running.setter
+    def running(self, identity: str) -> None:
+        self._session.running = identity
+
+    def publish_to(self, publish: Show) -> None:
         """Names who takes the session's messages, as far as they are within the limits."""
+        self._publish = publish
         self._limiter = OutputLimiter(publish)
         self._session.publish = self._take
 
@@ -181,6 +231,7 @@ class OutputCapture:
 
     def begin(self, limits: OutputLimits) -> None:
         """A cell begins, which may show so much."""
+        self._limits = limits
         if self._limiter is not None:
             self._limiter.begin(limits)
 
@@ -191,12 +242,24 @@ class OutputCapture:
         self.stderr.flush()
         if self._limiter is not None:
             self._limiter.finish()
+        others, self._others = self._others, {}
+        for limiter in others.values():
+            limiter.finish()
 
-    def _take(self, kind: str, *message: Any) -> None:
-        assert self._limiter is not None
-        self._limiter.take(kind, *message)
-        if self._limiter.waits:
+    def _take(self, kind: str, *message: Any, parent: dict[str, Any] | None = None) -> None:
+        limiter = self._limiter if parent is None else self._limiter_of(parent)
+        assert limiter is not None
+        limiter.take(kind, *message)
+        if limiter.waits:
             self._written.set()
+
+    def _limiter_of(self, parent: dict[str, Any]) -> OutputLimiter:
+        """What an earlier cell's threads and tasks show has limits of its own, until the next."""
+        assert self._publish is not None
+        publish: Publish = functools.partial(self._publish, parent=parent)
+        limiter = self._others.setdefault(parent["msg_id"], OutputLimiter(publish))
+        limiter.begin(self._limits)
+        return limiter
 
     def _watch_descriptors(self) -> None:
         while True:
@@ -217,9 +280,10 @@ class OutputCapture:
             self._written.clear()
             self.stdout.flush()
             self.stderr.flush()
-            if self._limiter is not None and self._limiter.waits:
-                self._limiter.tick()
-                self._written.set()
+            for limiter in (self._limiter, *list(self._others.values())):
+                if limiter is not None and limiter.waits:
+                    limiter.tick()
+                    self._written.set()
 
 
 def _read_available(pipe: int) -> bytes:

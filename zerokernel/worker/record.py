@@ -8,6 +8,10 @@ from zerokernel.containment import Tree
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import TaskEnded, TaskReturning, WorkerKept
 from zerokernel.wire.unix import UnixChannel
+from zerokernel.worker import process
+
+COUNTED_PAGES = 4096
+"""A worker that grew or shrank by fewer is not counted again (16 MiB)."""
 
 
 @dataclass
@@ -30,6 +34,8 @@ class Worker:
     stuck: str = ""  # what its task does instead of stopping, for the user
     cause: str = ""  # why it is being stopped, once it is
     freeze_at: float | None = None  # parked, and not frozen yet
+    resident: int = 0  # pages in memory when its own were counted last
+    private: int = 0  # bytes that ended with it then
 
     @property
     def process(self) -> int:
@@ -61,6 +67,13 @@ class Worker:
             return None
         kind = TaskReturning if self.ends_at is not None else TaskEnded
         return kind(self.session, self.lease, self.ended)
+
+    def private_memory(self) -> int:
+        """Bytes that end with it. Counting takes milliseconds: not where little has changed."""
+        resident = process.resident_pages(self.process)
+        if abs(resident - self.resident) > COUNTED_PAGES or not self.private:
+            self.resident, self.private = resident, process.private_memory(self.process)
+        return self.private
 
     def why_stopped(self) -> str:
         """Says what it did when it was stopped because its time was over."""

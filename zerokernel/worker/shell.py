@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Instance, Type
 from traitlets.config import Config
 
+from zerokernel.crossing.shell import travels_by_name
 from zerokernel.worker import namespace
 from zerokernel.worker.output import PublishingSession
 
@@ -101,6 +102,7 @@ def build_shell() -> WorkerKernel:
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     # The kernel raises the cell's SystemExit and says this itself.
     warnings.filterwarnings("ignore", message="To exit: use 'exit', 'quit', or Ctrl-D.")
+    _make_pdb_interruptible()
     config = Config()
     config.HistoryManager.enabled = False
     config.HistoryManager.hist_file = ":memory:"
@@ -112,8 +114,20 @@ def build_shell() -> WorkerKernel:
     InteractiveShell._instance = kernel.shell
     shell: Any = kernel.shell
     shell.history_manager.outputs = NoOutputs()
+    travels_by_name(shell)
     _warm_up(kernel.shell)
     return kernel
+
+
+def _make_pdb_interruptible() -> None:
+    """Replaces pdb's debugger as ipykernel's application does: the stop button ends it."""
+    import pdb
+
+    from IPython.core import debugger
+
+    for module in (debugger, pdb):
+        vars(module)["Pdb"] = debugger.InterruptiblePdb
+    pdb.set_trace = debugger.set_trace
 
 
 def _warm_up(shell: Any) -> None:

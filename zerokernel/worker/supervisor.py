@@ -162,7 +162,7 @@ class Supervisor:
             elif worker.freeze_at is not None and now >= worker.freeze_at:
                 worker.freeze_at = None
                 worker.tree.freeze()
-                memory = process.private_memory(worker.process)
+                memory = worker.private_memory()
                 self._tell(WorkerParked(worker.session, worker.process, memory))
         for session, (bind, until) in list(self._unclaimed.items()):
             if now >= until:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from IPython.core.async_helpers import _asyncio_runner
+from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import ExecutionResult
 
 from zerokernel.ambient import Surroundings, begin
@@ -20,9 +22,11 @@ from zerokernel.ambient.submodules import import_all, imported
 from zerokernel.crossing import WorkerReplica, allocate
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
+    END_OF_INPUT,
     Bind,
     CellFinished,
     CellStarted,
+    CommMessage,
     ExtendLimit,
     FetchedName,
     FetchName,
@@ -40,6 +44,7 @@ from zerokernel.messages import (
 )
 from zerokernel.wire import Channel, Received
 from zerokernel.worker import history, namespace
+from zerokernel.worker.cell_loop import CellLoop
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
 from zerokernel.worker.inbox import Inbox
@@ -62,6 +67,8 @@ class TaskRunner:
         interrupts: Interrupts,
         inbox: Inbox,
         capture: OutputCapture,
+        loop: CellLoop,
+        detection: str = "auto",
     ) -> None:
         shell: Any = kernel.shell
         self._shell = shell
@@ -71,7 +78,8 @@ class TaskRunner:
         self._interrupts = interrupts
         self._inbox = inbox
         self._capture = capture
-        self._replica = WorkerReplica(self._shell.user_ns)
+        self._loop = loop
+        self._replica = WorkerReplica(self._shell.user_ns, detection)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
         self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
@@ -85,9 +93,11 @@ class TaskRunner:
         self._running: Bind | None = None
         self._deadline = Deadline(interrupts, self._ask_for_time, self._say_stuck)
         inbox.extended = self._extended
+        inbox.comm = lambda received: loop.call_soon(lambda: self._hear_comm(received))
         kernel.session.held = interrupts.held
         kernel.ask_input = self._ask_input
         shell.running_code = interrupts.in_code
+        interrupts.awaiting = loop.interrupt
 
     def allocate(self, message: Message, sizes: list[int]) -> list[memoryview]:
         """Gives memory for a message's buffers: the payload, then the objects' own."""
@@ -117,6 +127,7 @@ class TaskRunner:
     # --- the task -----------------------------------------------------------------------
 
     def _run(self, cell: RunCell, bind: Bind) -> None:
+        self._inbox.next_cell.clear()
         binding = _timed(lambda: bind_slice(bind))
         self._know_sources(cell.sources)
         self._capture.begin(OutputLimits(**cell.output_limits))
@@ -138,7 +149,11 @@ class TaskRunner:
         ran = time.monotonic() - begun
         self._control.send(TaskReturning(bind.session, bind.lease, ran))
         self._finish(cell, result, ran)
+        ran += self._loop.linger(min(cell.linger, bind.limit - ran), self._is_next_cell_here)
         self._control.send(TaskEnded(bind.session, bind.lease, ran))
+
+    def _is_next_cell_here(self) -> bool:
+        return self._inbox.next_cell.is_set() or not self._inbox.orders.empty()
 
     # --- its time -----------------------------------------------------------------------
 
@@ -192,11 +207,11 @@ class TaskRunner:
         shell = self._shell
         shell.compile.cell_file = cell.file
         shell.execution_count = cell.execution_count
-        shell.set_parent(cell.parent)
+        self._capture.running = self._begin_parent(cell)
         self._kernel._forward_input(allow_stdin=True)
         try:
             with self._interrupts.in_cell():
-                return shell.run_cell(cell.code, store_history=cell.history, silent=False)
+                return self._run_as_ipykernel(cell)
         except (KeyboardInterrupt, GpuDeadline) as interrupt:  # in the shell's own last steps
             shell.showtraceback()
             result = ExecutionResult(None)
@@ -205,9 +220,47 @@ class TaskRunner:
         finally:
             self._kernel._restore_input()
 
+    def _begin_parent(self, cell: RunCell) -> str:
+        """Makes the cell's request the one under which things are shown; gives its id."""
+        for channel, parent in (("control", cell.control_parent), ("shell", cell.parent)):
+            session = (parent.get("header") or {}).get("session", "")
+            self._kernel.set_parent([str(session).encode()], parent, channel)
+        return str((cell.parent.get("header") or {}).get("msg_id", ""))
+
+    def _run_as_ipykernel(self, cell: RunCell) -> Any:
+        """Runs the cell inside the loop: awaited where it awaits, else in one go."""
+        shell = self._shell
+        failed = None
+        try:
+            transformed = shell.transform_cell(cell.code)
+        except Exception:
+            transformed, failed = cell.code, sys.exc_info()
+        before = {"transformed_cell": transformed, "preprocessing_exc_tuple": failed}
+        # A runner of another library (`%autoawait trio`) is called by the shell itself.
+        ours = shell.loop_runner is _asyncio_runner
+        awaits = ours and shell.should_run_async(cell.code, **before)
+        work = self._run_awaiting(cell, before) if awaits else self._run_at_once(cell)
+        return self._loop.run(work, awaits=awaits)
+
+    async def _run_at_once(self, cell: RunCell) -> Any:
+        return self._shell.run_cell(cell.code, store_history=cell.history, silent=cell.silent)
+
+    async def _run_awaiting(self, cell: RunCell, before: dict[str, Any]) -> Any:
+        shell, how = self._shell, {"store_history": cell.history, "silent": cell.silent}
+        shell._last_traceback, shell._last_traceback_during_displayhook = None, False
+        result = None
+        try:
+            result = await shell.run_cell_async(cell.code, **how, **before)
+        finally:
+            shell.events.trigger("post_execute")
+            if not cell.silent:
+                shell.events.trigger("post_run_cell", result)
+        return result
+
     def _finish(self, cell: RunCell, result: Any, ran: float) -> None:
         """Sends home what the cell showed last, changed and bound."""
         self._capture.finish()
+        self._capture.running = ""
         error = result.error_before_exec or result.error_in_exec
         news = self._surroundings.changes()
         extra: dict[str, Any] = {
@@ -234,7 +287,10 @@ class TaskRunner:
             specs=shipment.specs,
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
+            left_running=self._loop.left_running,
+            exits=bool(self._shell.exit_now),
         )
+        self._shell.exit_now = False
         self._shell.payload_manager.clear_payload()
         begun = time.monotonic()
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
@@ -276,7 +332,24 @@ class TaskRunner:
         assert isinstance(answer, InputReply)
         if answer.interrupted:
             raise KeyboardInterrupt("Interrupted by user")
+        if answer.refused:
+            raise StdinNotImplementedError(answer.refused)
+        if answer.value == END_OF_INPUT:
+            raise EOFError
         return answer.value
+
+    def _hear_comm(self, received: Received) -> None:
+        """Hands the comm what the front end says; ipykernel's manager reports what fails."""
+        message = received.message
+        assert isinstance(message, CommMessage)
+        header = {"msg_type": message.type}
+        parts: dict[str, Any] = {
+            "content": message.content,
+            "metadata": message.metadata,
+            "header": header,
+        }
+        parts["buffers"] = received.buffers
+        getattr(self._kernel.comm_manager, message.type)(None, None, parts)
 
     # --- outputs ------------------------------------------------------------------------
 
@@ -286,12 +359,16 @@ class TaskRunner:
         content: dict[str, Any],
         metadata: dict[str, Any],
         buffers: Sequence[bytes | memoryview],
+        parent: dict[str, Any] | None = None,
     ) -> None:
-        """Sends one output; an error waits until it is known whether it ended the cell."""
+        """Sends one output; an error waits until it is known whether it ended the cell.
+
+        ``parent`` is the header of the request that it belongs to, if not to the cell that runs.
+        """
         with self._interrupts.held(), self._publishing:
             self._send_error()
-            output = Output(kind, content, metadata)
-            if kind == "error":
+            output = Output(kind, content, metadata, parent or {})
+            if kind == "error" and not parent:
                 self._error = output
             else:
                 self._channel.send(output, buffers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -17,6 +18,7 @@ import pytest
 
 from zerokernel.broker.engines import Door, LocalEngine, Report, local
 from zerokernel.broker.engines.leftovers import SupervisorRecord, find_records, write_record
+from zerokernel.broker.engines.supervisor import Supervisor
 from zerokernel.errors import WorkerStartFailed
 from zerokernel.messages import Bind, Park, WorkerEnded, WorkerForked, WorkerKept
 from zerokernel.settings import Settings
@@ -100,10 +102,10 @@ def test_a_supervisor_that_ends_at_once_is_reported_with_its_log(tmp_path: Path)
     bench.run(life())
 
 
-@pytest.mark.parametrize("script", ["never listen"])
-def test_a_supervisor_that_is_not_ready_in_time_is_killed(tmp_path: Path, script: str) -> None:
+def test_a_supervisor_that_is_not_ready_in_time_is_killed(tmp_path: Path) -> None:
     """The wait is bounded by the setting."""
-    bench = Bench(tmp_path, script, worker_start_seconds=0.5)
+    bench = Bench(tmp_path, "never listen", worker_start_seconds=0.5)
+    bench.starts.touch()  # it may be killed before it writes down that it started
 
     async def life() -> None:
         with pytest.raises(WorkerStartFailed, match="not get ready in time"):
@@ -289,7 +291,54 @@ def test_only_supervisors_that_still_run_are_found(tmp_path: Path) -> None:
     write_record(tmp_path / "supervisor-1-2.process", replace(record, created=5.0))
     (tmp_path / "supervisor-1-3.process").write_text("nonsense")
     (tmp_path / "supervisor-1-3.log").touch()
+    (tmp_path / "supervisor-2-1.new").touch()  # its writer was killed
     assert find_records(tmp_path) == [(tmp_path / "supervisor-1-1.process", record)]
+    assert not list(tmp_path.glob("*.new"))
     assert [one.name for one in tmp_path.iterdir()] == ["supervisor-1-1.process"]
     assert (tmp_path / "supervisor-1-1.process").stat().st_mode & 0o077 == 0
     assert record.secret not in repr(record)
+
+
+COMPUTES = """\
+import os, sys, time
+from zerokernel.messages import SupervisorReady
+from zerokernel.wire import listen
+address, go, how = sys.argv[1:]
+listener = listen(address, bytes(32))
+print("listens", flush=True)
+while not os.path.exists(go):
+    if how == "asleep":
+        time.sleep(0.05)
+while True:
+    try:
+        channel, _ = listener.accept()
+        channel.send(SupervisorReady(os.getpid()))
+    except Exception:
+        pass
+"""
+
+
+@pytest.mark.parametrize("how", ["computing", "asleep"])
+def test_a_supervisor_that_computes_does_not_hang(tmp_path: Path, how: str) -> None:
+    """It imports, or gets no processor: the next broker waits longer than for one that sleeps."""
+    go, address = tmp_path / "go", f"unix:{tmp_path / 's'}"
+    command = [sys.executable, "-c", COMPUTES, address, str(go), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        created = psutil.Process(process.pid).create_time()
+        record = SupervisorRecord(process.pid, created, "python", address, bytes(32).hex())
+        supervisor = Supervisor("python", {}, Settings(tmp_path), print, print)
+
+        async def take_over() -> None:
+            asyncio.get_running_loop().call_later(2.5, go.touch)
+            await supervisor.take_over(tmp_path / "supervisor-1-1.process", record, 1.0)
+            assert supervisor.process == process.pid
+            supervisor._drop(kill=True)
+
+        if how == "asleep":
+            with pytest.raises(WorkerStartFailed):
+                asyncio.run(take_over())
+        else:
+            asyncio.run(take_over())
+        assert record.find_process() is None

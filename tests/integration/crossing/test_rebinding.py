@@ -83,3 +83,26 @@ def test_functions_and_classes_of_later_cells_are_the_new_ones(ends: Ends) -> No
         ends.out("f")
         assert ends.there["f"]() == 2 * number
         ends.back()
+
+
+def test_a_replaced_part_is_no_change_of_what_holds_it(pair):
+    """A generator whose seed sequence was replaced in the worker is not taken for changed here."""
+    pair.plain("import numpy as np; s = np.random.SeedSequence(3); g = np.random.default_rng(s)")
+    pair.plain("twin = np.random.default_rng(3)")
+    for _ in range(3):
+        pair.cell("g.random()", names=["g", "s"])
+        pair.plain("twin.random(); s.spawn(1)")
+        assert pair.namespace["g"].bit_generator.state == pair.namespace["twin"].bit_generator.state
+    pair.cell("s.spawn(1); g.random()", names=["g", "s"])
+    assert not any("PCG64" in note for note in pair.staged._notes)
+
+
+def test_a_generator_made_by_a_cell_leaves_no_trace_in_later_ones(pair):
+    """What Cython's classes are pickled by travels by name, however often it is met."""
+    pair.cell("import numpy as np; g = np.random.default_rng(3)")
+    pair.plain("del g; g = np.random.default_rng(3); twin = np.random.default_rng(3)")
+    for _ in range(3):
+        done = pair.cell("g.random()", names=["g"])
+        pair.plain("twin.random()")
+        assert pair.namespace["g"].bit_generator.state == pair.namespace["twin"].bit_generator.state
+        assert not done.notes

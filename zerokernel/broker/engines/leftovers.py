@@ -55,7 +55,7 @@ class SupervisorRecord:
 
 def write_record(file: Path, record: SupervisorRecord) -> None:
     """Writes a record whole or not at all, for its owner's eyes only."""
-    temporary = file.with_suffix(".new")
+    temporary = file.with_name(f"{file.name}.new")
     with open(temporary, "w", opener=_private) as out:
         json.dump(asdict(record), out)
     temporary.rename(file)
@@ -64,6 +64,8 @@ def write_record(file: Path, record: SupervisorRecord) -> None:
 def find_records(directory: Path) -> list[tuple[Path, SupervisorRecord]]:
     """Gives the supervisors of earlier brokers that still run; forgets those that do not."""
     running = []
+    for unfinished in directory.glob("supervisor-*.new"):
+        unfinished.unlink(missing_ok=True)
     for file in sorted(directory.glob("supervisor-*.process")):
         record = _read(file)
         if record is not None and record.find_process() is not None:

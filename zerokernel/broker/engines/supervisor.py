@@ -9,6 +9,7 @@ import os
 import secrets
 import select
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,6 +41,10 @@ _POLL_SECONDS = 0.01
 _SOCKET_PATH_LIMIT = 107  # bytes of sun_path, less its final zero
 _CLOSE_SECONDS = 5.0
 """A supervisor that was asked to end and did not by then is killed."""
+
+_BUSY_SECONDS = 10.0
+"""An import on a busy machine is over by then."""
+_WORKING = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
 
 _numbers = itertools.count(1)
 _running: set[int] = set()
@@ -119,7 +124,8 @@ class Supervisor:
             Its door, and the workers that it still has.
 
         Raises:
-            WorkerStartFailed: It does not answer within ``wait`` seconds; it is ended.
+            WorkerStartFailed: It does not answer within ``wait`` seconds although it has
+                nothing to do, or is busy for much longer; it is ended.
         """
         self._loop = asyncio.get_running_loop()
         self._base, self._secret = file.with_suffix(""), record.secret
@@ -128,11 +134,21 @@ class Supervisor:
         try:
             if not record.address:
                 raise WorkerStartFailed("its broker ended while it started")
-            async with asyncio.timeout(wait):
-                kept = await self._connect(record.address, wait)
+            kept = await self._reach(record.address, wait)
         except (TimeoutError, OSError, ZeroKernelError) as error:
             await self._fail(error)
         return Door(record.address, self._secret), kept
+
+    async def _reach(self, address: str, wait: float) -> list[WorkerKept]:
+        """Connects; one that computes, such as an import, or gets no processor does not hang."""
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(wait):
+                    return await self._connect(address, wait)
+            except TimeoutError:
+                if not _is_working(self._process) or time.monotonic() > until:
+                    raise
 
     def send(self, message: Message) -> None:
         """Sends an order; a supervisor that does not take it is given up."""
@@ -302,6 +318,14 @@ class Supervisor:
             if self._loop is not None and channel.fileno() >= 0:
                 self._loop.remove_reader(channel.fileno())
             channel.close()
+
+
+def _is_working(process: psutil.Process | None) -> bool:
+    """Whether it runs, or would if there were a processor or the disk's answer."""
+    try:
+        return process is not None and process.status() in _WORKING
+    except psutil.Error:
+        return False
 
 
 def _private(path: str, flags: int) -> int:

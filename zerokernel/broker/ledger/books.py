@@ -190,7 +190,9 @@ class Books:
         self, user: str, lease: str, amount: int, held: int, cause: str = "finished"
     ) -> None:
         """Replaces the reservation by what was used."""
-        with self._shelf.writing() as pages:
+        # A loss of power may forget it: then the lease is open and its heartbeat counts. The
+        # next grant puts it on the disk as well.
+        with self._shelf.writing(durable=False) as pages:
             before = pages.record(user, lease)
             known = before or Record(Entry(user, lease, 0, 0, 0, open=True))
             if known.entry.open:
