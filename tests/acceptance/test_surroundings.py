@@ -97,6 +97,15 @@ def wheel(folder: Path, version: str) -> str:
     return str(path)
 
 
+def test_another_version_in_the_worker_is_told(kernel: Kernel) -> None:
+    """What was installed over an imported package is in a worker only, and the receipt says so."""
+    plain(kernel, "import numpy; real = numpy.__version__; numpy.__version__ = '0.1'")
+    said = notes(kernel.run("%%gpu\nnumpy.zeros(1)"))
+    real = plain(kernel, "print(real)")
+    assert any(f"`numpy` is {real} in the worker and 0.1 in the notebook" in s for s in said), said
+    assert notes(kernel.run("%%gpu\nnumpy.zeros(1)")) == []
+
+
 @pytest.mark.slow
 def test_what_pip_installs_is_there_in_the_next_cell(machine: Machine, tmp_path: Path) -> None:
     """Installed by either kind of cell it can be imported; what was imported stays as it was."""

@@ -13,6 +13,7 @@ from zerokernel.ambient import on_import, on_worker, reporting, table
 from zerokernel.ambient.local_modules import LocalModules, Ran
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.setting import GONE
+from zerokernel.ambient.versions import versions
 
 _modules = LocalModules()
 
@@ -77,15 +78,19 @@ class Surroundings:
         self.agree()
         return notes
 
-    def loaded(self) -> None:
+    def loaded(self) -> list[str]:
         """Undoes what loading objects did to plain settings, by importing what they need.
 
         What a library did when the other process imported it was told with the rest.
+
+        Returns:
+            One sentence for each package of which both sides have different versions.
         """
         if len(sys.modules) != self._imported and self._agreed is not None:
             before = {name: v for name, v in self._agreed.items() if not table.is_live(name)}
             table.apply(table.diff(table.capture(), before))
             self.agree()
+        return versions.notes()
 
     def enter_live(self, live: Mapping[str, Any]) -> list[str]:
         """Takes over what came with the notebook's objects; gives notes."""

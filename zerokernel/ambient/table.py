@@ -15,6 +15,7 @@ from zerokernel.ambient.randomness import GENERATORS
 from zerokernel.ambient.reporting import REPORTING
 from zerokernel.ambient.setting import GONE, Setting, difference, same
 from zerokernel.ambient.shell import SHELL
+from zerokernel.ambient.versions import versions
 
 State = dict[str, Any]
 """Names of settings with their values."""
@@ -41,6 +42,7 @@ _settings: dict[str, Setting] = {
         *GENERATORS,
         *CONTEXT,
         Setting("imported", on_import.imported, on_import.imported_elsewhere, keyed=True),
+        Setting("versions", versions.read, versions.told, keyed=True),
         Setting("zerokernel.on_worker", on_worker.registered, on_worker.take_over, live=True),
     )
 }

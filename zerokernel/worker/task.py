@@ -196,7 +196,7 @@ class TaskRunner:
             for stage in staged:
                 owners = self._owners.pop(id(stage.message))
                 live |= self._replica.receive(bytes(stage.buffers[0]), owners)
-            self._surroundings.loaded()
+            self._notes += self._surroundings.loaded()
         self._notes += self._surroundings.enter_live(live)
         history.begin(self._shell)
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
