@@ -6,8 +6,6 @@ from tests.differential.judge import Pair
 from tests.differential.program import Program, load_all
 
 KNOWN_DIFFERENCES: dict[str, str] = {
-    "main-module": "the name __main__, bound by an import, does not come back",
-    "underscore-as-a-variable": "_ is taken for IPython's and does not come back",
     "train-over-two-cells": "an optimizer's step, as its scheduler wrapped it, does not travel",
 }
 """Programs that do not agree yet, each with the reason. Strict: one that agrees must leave."""

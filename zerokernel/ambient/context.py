@@ -7,49 +7,41 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-from zerokernel.ambient.origin import is_installed
+from zerokernel.ambient.origin import is_users
 from zerokernel.ambient.setting import GONE, Setting
 
 
 class _Variables:
-    """Tells the notebook's variables from those of libraries.
+    """Tells the notebook's variables from those of libraries, when they are first set.
 
-    The mutable state: the variables met so far, by identity, and whether they are a library's.
+    The mutable state: the variables met so far, by identity, and whether they are its.
     """
 
     def __init__(self) -> None:
         self._met: dict[int, tuple[ContextVar[Any], bool]] = {}
 
-    def start(self) -> None:
-        """What is set now is nobody's of the notebook."""
-        self._met = {id(one): (one, True) for one in contextvars.copy_context()}
-
     def read(self) -> dict[ContextVar[Any], Any]:
-        return {
-            one: value
-            for one, value in contextvars.copy_context().items()
-            if not self._is_librarys(one)
-        }
+        values = contextvars.copy_context()
+        met = self._met
+        for one in values:
+            if id(one) not in met:
+                met[id(one)] = (one, _is_notebooks(one))
+        return {one: value for one, value in values.items() if met[id(one)][1]}
 
     def write(self, changes: dict[ContextVar[Any], Any]) -> None:
         for one, value in changes.items():
             if value is not GONE:  # only the token of its `set` could take a value back
-                self._met[id(one)] = (one, False)
+                self._met[id(one)] = (one, True)
                 one.set(value)
 
-    def _is_librarys(self, one: ContextVar[Any]) -> bool:
-        met = self._met.get(id(one))
-        if met is None:
-            met = self._met[id(one)] = (one, _is_in_a_library(one))
-        return met[1]
 
-
-def _is_in_a_library(one: ContextVar[Any]) -> bool:
+def _is_notebooks(one: ContextVar[Any]) -> bool:
+    """Whether a name of the notebook, or of a module of the user's own, stands for it."""
     return any(
         value is one
-        for module in list(sys.modules.values())
-        if module is not None and is_installed(module) and module.__name__ != "__main__"
-        for value in list(getattr(module, "__dict__", {}).values())
+        for name, module in list(sys.modules.items())
+        if name == "__main__" or is_users(name, getattr(module, "__file__", None))
+        for value in list(vars(module).values())
         if type(value) is ContextVar
     )
 

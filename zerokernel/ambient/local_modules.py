@@ -8,6 +8,7 @@ cross: `config.DEBUG = True` in a cell holds in the other process as well.
 from __future__ import annotations
 
 import marshal
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any
 
 from zerokernel.ambient import on_import
 from zerokernel.ambient.origin import is_users
-from zerokernel.ambient.setting import GONE
+from zerokernel.ambient.setting import GONE, same
 
 DEEP = 500
 """So many references below an attribute are looked at for changes in place."""
@@ -42,6 +43,7 @@ class _Loaded:
     code: CodeType | None
     ran: int
     how: str
+    written: float
     held: dict[Key, tuple[Any, list[Any]]] = field(default_factory=dict)
     touched: dict[Key, tuple[int, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -99,7 +101,7 @@ class LocalModules:
 
     def _note(self, module: ModuleType, code: CodeType | None, how: str) -> _Loaded:
         name = module.__name__
-        loaded = _Loaded(module, code, self.clock, how)
+        loaded = _Loaded(module, code, self.clock, how, _written(module))
         loaded.held = {key: (value, _below(value)) for key, value in _attributes(module)}
         self._loaded[name] = loaded
         self._gone.pop(name, None)
@@ -108,11 +110,14 @@ class LocalModules:
     def look(self) -> int:
         """Finds what was set since the last look; gives the time of this one."""
         self.clock += 1
+        reloaded = _autoreloaded()
         for name, loaded in list(self._loaded.items()):
             if sys.modules.get(name) is not loaded.module:
                 del self._loaded[name]
                 self._gone[name] = self.clock
                 continue
+            if name in reloaded and reloaded[name] == _written(loaded.module) != loaded.written:
+                loaded = self._patched(loaded)
             now = dict(_attributes(loaded.module))
             held = loaded.held
             for key in held.keys() - now.keys():
@@ -129,6 +134,13 @@ class LocalModules:
                     continue
                 held[key] = (value, below)
         return self.clock
+
+    def _patched(self, loaded: _Loaded) -> _Loaded:
+        """`%autoreload` has changed functions in place; the other side runs the module again."""
+        fresh = self._note(loaded.module, _code_of(loaded.module) or loaded.code, AGAIN)
+        keys = [key for key, (value, _) in fresh.held.items() if not isinstance(value, type)]
+        fresh.touched = dict.fromkeys(keys, (self.clock, ()))
+        return fresh
 
     def ran(self, since: int, *, whole: bool) -> dict[str, Ran]:
         """Which modules ran after ``since``, or were taken out.
@@ -151,9 +163,12 @@ class LocalModules:
         """What was set after ``since`` (0: since the modules ran), by what notes call it."""
         found: dict[str, tuple[Key, Set]] = {}
         for loaded in self._loaded.values():
+            if loaded.ran > since:  # a time or a number drawn is not the same in the other process
+                atoms = ((k, v) for k, (v, _) in loaded.held.items() if type(v) in _ATOMS)
+                found |= {".".join(filter(None, key)): (key, Set(value)) for key, value in atoms}
             for key, (at, kept) in loaded.touched.items():
-                if at > since:
-                    value = loaded.held[key][0] if key in loaded.held else GONE
+                value = loaded.held[key][0] if key in loaded.held else GONE
+                if at > since and not _is_by_name(key, value):
                     found[".".join(filter(None, key))] = (key, Set(value, kept))
         return found
 
@@ -222,7 +237,7 @@ class LocalModules:
             delattr(owner, attribute)
             return
         old = vars(owner).get(attribute, GONE)
-        if old is change.value:
+        if same(old, change.value):
             return
         kept = {id(item) for item in change.kept}
         if in_place and id(change.value) in kept and _overwrite(old, change.value, kept):
@@ -254,6 +269,13 @@ def _attributes(module: ModuleType) -> Iterator[tuple[Key, Any]]:
         for attribute, value in list(vars(owner).items()):
             if not attribute.startswith("_") and not _is_code(value):
                 yield (name, kind, attribute), value
+
+
+def _is_by_name(key: Key, value: Any) -> bool:
+    """Whether a value would travel as just this attribute, which the other side may not have."""
+    if not isinstance(value, type | FunctionType):
+        return False
+    return (value.__module__, value.__qualname__) == (key[0], ".".join(filter(None, key[1:])))
 
 
 def _is_code(value: Any) -> bool:
@@ -321,6 +343,23 @@ def _overwrite(old: Any, new: Any, kept: set[int]) -> bool:
 def _merged(old: Any, new: Any, kept: set[int]) -> Any:
     """The object that stands here, with its new content, where it is the one of before."""
     return old if old is new or (id(new) in kept and _overwrite(old, new, kept)) else new
+
+
+def _written(module: ModuleType) -> float:
+    try:
+        return os.stat(module.__file__ or "").st_mtime
+    except OSError:
+        return 0.0
+
+
+def _autoreloaded() -> dict[str, float]:
+    """When the files were written that IPython's `%autoreload` has taken over."""
+    if "IPython.extensions.autoreload" not in sys.modules:
+        return {}
+    shell = sys.modules["IPython"].get_ipython()
+    magics = shell and shell.magics_manager.registry.get("AutoreloadMagics")
+    times: dict[str, float] = getattr(getattr(magics, "_reloader", None), "modules_mtimes", {})
+    return times
 
 
 def _code_of(module: ModuleType) -> CodeType | None:

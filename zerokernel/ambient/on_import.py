@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
@@ -21,12 +22,15 @@ class _Finder:
         self.waiting: dict[str, list[Callable[[], object]]] = {}
         self.watcher: Watcher | None = None
         self.codes: dict[str, CodeType] = {}
+        self.elsewhere: dict[str, None] = {}
+        self.repeating: Callable[[], AbstractContextManager[object]] = nullcontext
+        self._repeats = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """What the other finders find; its loader says when the module has run."""
-        if self.watcher is None and name not in self.waiting:
+        if self.watcher is None and name not in self.waiting and name not in self.elsewhere:
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
@@ -43,7 +47,9 @@ class _Finder:
         local = self.watcher is not None and is_users(spec.name, spec.origin)
         if local and type(loader) is SourceFileLoader:
             _instrument(loader, self._run_users)
-        elif spec.name in self.waiting and hasattr(loader, "__dict__"):
+        elif hasattr(loader, "__dict__") and (
+            spec.name in self.waiting or (spec.name in self.elsewhere and not self._repeats)
+        ):
             _instrument(loader, self._run_other)
 
     def _run_users(self, run: Any, loader: Any, module: ModuleType) -> None:
@@ -51,7 +57,7 @@ class _Finder:
         code = self.codes.pop(name, None) or loader.get_code(name)
         loader.get_code = lambda _name: code  # what runs is what is noted
         try:
-            run(module)
+            self._run(run, module)
         finally:
             del loader.get_code
         if self.watcher is not None:
@@ -59,8 +65,19 @@ class _Finder:
         self._tell(name)
 
     def _run_other(self, run: Any, loader: Any, module: ModuleType) -> None:
-        run(module)
+        self._run(run, module)
         self._tell(module.__name__)
+
+    def _run(self, run: Any, module: ModuleType) -> None:
+        if self._repeats or module.__name__ not in self.elsewhere:
+            run(module)
+            return
+        self._repeats = True
+        try:
+            with self.repeating():
+                run(module)
+        finally:
+            self._repeats = False
 
     def _tell(self, name: str) -> None:
         for callback in self.waiting.pop(name, ()):
@@ -80,7 +97,7 @@ def _instrument(loader: Any, around: Callable[[Any, Any, ModuleType], None]) -> 
 # Python takes the frames of its import machinery out of tracebacks: by this name, ours too.
 _HIDDEN = "<frozen importlib._bootstrap_external>"
 _finder = _Finder()
-for _function in (_Finder._run_users, _Finder._run_other):
+for _function in (_Finder._run_users, _Finder._run_other, _Finder._run):
     _function.__code__ = _function.__code__.replace(co_filename=_HIDDEN)
 
 
@@ -93,6 +110,41 @@ def watch(watcher: Watcher | None) -> None:
     """Has the watcher see each module of the user's own that runs from now on."""
     _finder.watcher = watcher
     _install()
+
+
+class _Imported:
+    """The modules that are imported here, down to the second level, and in the other process.
+
+    The mutable state: these names, as long as the number of modules stays.
+    """
+
+    def __init__(self) -> None:
+        self._count = -1
+        self._names: dict[str, None] = {}
+
+    def __call__(self) -> dict[str, None]:
+        if len(sys.modules) != self._count:
+            self._count = len(sys.modules)
+            here = [name for name in list(sys.modules) if name.count(".") < 2]
+            self._names = dict.fromkeys(here) | _finder.elsewhere
+        return self._names
+
+    def forget(self) -> None:
+        self._count = -1
+
+
+imported = _Imported()
+
+
+def imported_elsewhere(names: Mapping[str, object]) -> None:
+    """Notes what the other process has imported: an import here is but a repetition."""
+    _finder.elsewhere |= dict.fromkeys(names)
+    imported.forget()
+
+
+def around_repetitions(repeating: Callable[[], AbstractContextManager[object]]) -> None:
+    """Has each import of what the other process has imported run inside such a context."""
+    _finder.repeating = repeating
 
 
 def use_code(name: str, code: CodeType | None) -> None:

@@ -42,12 +42,15 @@ def take_over(functions: tuple[Any, ...]) -> None:
     _functions[:] = functions
 
 
-def run_new() -> list[str]:
-    """Runs those that did not run in this process yet; gives a note for each that raised."""
+def run_new() -> tuple[int, list[str]]:
+    """Runs those that did not run in this process yet.
+
+    Returns:
+        How many ran, and a note for each that raised.
+    """
     notes = []
-    for function in _functions:
-        if any(one is function for one in _ran):
-            continue
+    new = [one for one in _functions if not any(one is before for before in _ran)]
+    for function in new:
         _ran.append(function)
         try:
             function()
@@ -56,7 +59,7 @@ def run_new() -> list[str]:
                 f"`{_name(function)[1]}`, which is to prepare each worker, raised "
                 f"{type(error).__name__}: {error}"
             )
-    return notes
+    return len(new), notes
 
 
 def _name(function: Any) -> tuple[str, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from zerokernel.ambient import on_worker, reporting, table
-from zerokernel.ambient.context import variables
+from zerokernel.ambient import on_import, on_worker, reporting, table
 from zerokernel.ambient.local_modules import LocalModules, Ran
+from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.setting import GONE
+from zerokernel.ambient.versions import versions
 
 _modules = LocalModules()
 
@@ -76,15 +78,19 @@ class Surroundings:
         self.agree()
         return notes
 
-    def loaded(self) -> None:
+    def loaded(self) -> list[str]:
         """Undoes what loading objects did to plain settings, by importing what they need.
 
         What a library did when the other process imported it was told with the rest.
+
+        Returns:
+            One sentence for each package of which both sides have different versions.
         """
         if len(sys.modules) != self._imported and self._agreed is not None:
             before = {name: v for name, v in self._agreed.items() if not table.is_live(name)}
             table.apply(table.diff(table.capture(), before))
             self.agree()
+        return versions.notes()
 
     def enter_live(self, live: Mapping[str, Any]) -> list[str]:
         """Takes over what came with the notebook's objects; gives notes."""
@@ -94,9 +100,14 @@ class Surroundings:
         notes = table.apply(delta) if delta else []
         if modules:
             notes += _modules.apply(modules, in_place=not self._in_worker)
-        if self._in_worker:
-            notes += on_worker.run_new()
         self.agree()
+        return notes
+
+    def prepare_worker(self) -> list[str]:
+        """Runs what the user registered to be run in each worker; gives notes."""
+        ran, notes = on_worker.run_new()
+        if ran:
+            self.agree()  # what it set is this worker's
         return notes
 
     def committed(self) -> None:
@@ -114,10 +125,22 @@ class Surroundings:
         }
 
 
+@contextmanager
+def _repeating() -> Iterator[None]:
+    """Around an import that the other process made before: it says and sets nothing anew."""
+    before = {name: value for name, value in table.capture().items() if not table.is_live(name)}
+    try:
+        with quietly():
+            yield
+    finally:
+        del before["imported"]
+        table.apply(table.diff(table.capture(), before))
+
+
 def begin(*, in_worker: bool) -> None:
     """Notes what is this process's own, before the first cell of a session."""
+    on_import.around_repetitions(_repeating)
     reporting.loggers.start()
-    variables.start()
     _modules.start()
     if in_worker:
         reporting.filters.keep_own()

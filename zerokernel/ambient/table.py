@@ -15,6 +15,7 @@ from zerokernel.ambient.randomness import GENERATORS
 from zerokernel.ambient.reporting import REPORTING
 from zerokernel.ambient.setting import GONE, Setting, difference, same
 from zerokernel.ambient.shell import SHELL
+from zerokernel.ambient.versions import versions
 
 State = dict[str, Any]
 """Names of settings with their values."""
@@ -40,6 +41,8 @@ _settings: dict[str, Setting] = {
         *LIBRARIES,
         *GENERATORS,
         *CONTEXT,
+        Setting("imported", on_import.imported, on_import.imported_elsewhere, keyed=True),
+        Setting("versions", versions.read, versions.told, keyed=True),
         Setting("zerokernel.on_worker", on_worker.registered, on_worker.take_over, live=True),
     )
 }
@@ -76,9 +79,13 @@ def register_setting(
     if name in _settings and name not in _users:
         raise ValueError(f"The setting {name!r} is one of zerokernel's own: choose another name.")
     _users[name] = (get, set, module)
-    _settings[name] = Setting(name, lambda: copy.copy(get()), lambda value: set(value), module)
+    _settings[name] = Setting(name, lambda: _unchanging(get()), lambda value: set(value), module)
     if name in _waiting:
         apply({name: _waiting.pop(name)})
+
+
+def _unchanging(value: Any) -> Any:
+    return copy.copy(value) if isinstance(value, list | dict | set) else value
 
 
 def capture() -> State:

@@ -196,7 +196,7 @@ def _getstate_in_python(kind: type) -> bool:
 def _is_value(kind: type) -> bool:
     if (kind.__module__, kind.__qualname__) in _VALUE_TYPES:
         return True
-    if issubclass(kind, enum.Enum | logging.Logger):
+    if issubclass(kind, enum.Enum | logging.Logger | types.ModuleType):
         return True
     if kind.__name__ == "cython_function_or_method":  # of as many types as modules; by name
         return True

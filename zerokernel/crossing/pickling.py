@@ -8,6 +8,7 @@ import dataclasses
 import enum
 import functools
 import gc
+import importlib
 import io
 import marshal
 import pickle
@@ -448,6 +449,13 @@ def _reduce_answering(packer: Packer, obj: Any) -> Reduced:
     return (classes.make_instance, (type(obj),), made[2], *made[3:5], classes.set_state)
 
 
+def _reduce_module(packer: Packer, obj: types.ModuleType) -> Reduced:
+    """A module of a type of its own, such as the notebook's or one that imports lazily."""
+    if sys.modules.get(obj.__name__) is not obj:
+        return NotImplemented
+    return (importlib.import_module, (obj.__name__,))
+
+
 _GENERATORS = {
     ("torch._C", "Generator"): ("torch", "default_generator"),
     ("random", "Random"): ("random", "_inst"),
@@ -502,6 +510,8 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_class
     if issubclass(kind, enum.Enum):
         return Packer.reduce_member
+    if kind is not types.ModuleType and issubclass(kind, types.ModuleType):
+        return _reduce_module
     if kind.__module__ == "dataclasses":
         return _reduce_sentinel
     if arrays.chooser(kind):

@@ -58,6 +58,7 @@ class WorkerReplica:
         self._received: dict[int, Labels] = {}
         self._before: dict[str, Any] = {}
         self._only: set[str] = set()
+        self._rebound: Collection[str] = ()
         self._stuck: set[int] = set()
         self._number = 1
         self._sent: Draft | None = None
@@ -190,18 +191,29 @@ class WorkerReplica:
                 del table[token]
 
     def _is_own(self, name: str, value: Any) -> bool:
-        if stays(name) or is_history(name):
+        if stays(name) or (is_history(name) and name not in self._rebound):
             return True
         return name in self._own and self._own[name] is value
 
     # -- out ---------------------------------------------------------------------------
 
     @without_collector
-    def returns(self, extra: Mapping[str, Any], hidden: Collection[str] = ()) -> Shipment:
+    def returns(
+        self,
+        extra: Mapping[str, Any],
+        hidden: Collection[str] = (),
+        rebound: Collection[str] = (),
+    ) -> Shipment:
         """What the cell did: names bound and deleted, changed objects, and further roots.
 
         What cannot return is left out and listed; it never fails a finished cell.
+
+        Args:
+            extra: The further roots, by name.
+            hidden: Names that are left out.
+            rebound: Names of the history, such as ``_``, that are the cell's own now.
         """
+        self._rebound = rebound
         skip = set(hidden)
         now = {
             name: value
@@ -232,7 +244,7 @@ class WorkerReplica:
         if not self._sees and draft.packer.met:  # through something that a library keeps
             self._sees = True
             self._number -= 2
-            return self.returns(extra, hidden)
+            return self.returns(extra, hidden, rebound)
         self._stuck = stuck
         self._sent = draft
         return draft.finish({})

@@ -13,6 +13,7 @@ from IPython.core.error import StdinNotImplementedError
 
 from zerokernel.ambient import Changes
 from zerokernel.ambient.quiet import quietly
+from zerokernel.ambient.submodules import mentioned
 from zerokernel.crossing import Committed, Shipment
 from zerokernel.errors import (
     BrokerLost,
@@ -352,6 +353,7 @@ class CellRun:
                 linger=self._options.background,
             ),
             self._news,
+            mentioned(cell.source, self._shell.user_ns, cell.names),
         )
 
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
@@ -469,7 +471,9 @@ class CellRun:
         else:
             self._connection.background_names = frozenset()
         if self._connection.link is not None:
-            self._notes += self._connection.link.take_over_surroundings(staged.extra)
+            with quietly():
+                notes = self._connection.link.take_over_surroundings(staged.extra)
+            self._notes += notes
         self._relay.finish(staged.extra.get("result"))
         if finished.exits:
             self._shell.exit_now = True

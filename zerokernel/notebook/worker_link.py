@@ -10,6 +10,7 @@ from typing import Any
 
 from zerokernel import memory
 from zerokernel.ambient import Changes, Surroundings
+from zerokernel.ambient.submodules import import_all
 from zerokernel.crossing import KernelReplica, Shipment, allocate
 from zerokernel.errors import MalformedMessage, ResultsTooLarge
 from zerokernel.messages import (
@@ -115,9 +116,9 @@ class WorkerLink:
         self.fresh = False
         return self._send(Stage(tuple(shipment.specs)), shipment)
 
-    def run(self, cell: RunCell, news: Changes) -> None:
+    def run(self, cell: RunCell, news: Changes, submodules: list[str]) -> None:
         """Has the worker run the cell on what was staged, in this process's surroundings."""
-        self._channel.send(cell, [pickle.dumps((news.plain, news.ran))])
+        self._channel.send(cell, [pickle.dumps((news.plain, news.ran, submodules))])
         self.surroundings.sent()
 
     def take_over_surroundings(self, extra: dict[str, Any]) -> list[str]:
@@ -126,8 +127,9 @@ class WorkerLink:
         Args:
             extra: What came home beside names and changes; what is not ours stays in it.
         """
-        notes = extra.pop("notes", [])
+        notes = list(extra.pop("notes", ()))
         plain, ran = extra.pop("surroundings", None) or ({}, {})
+        notes += import_all(extra.pop("submodules", ()), below_imported=True)
         live = {label: extra.pop(label) for label in extra.keys() - {"result", "error"}}
         self.surroundings.committed()
         return [*notes, *self.surroundings.enter(plain, ran), *self.surroundings.enter_live(live)]

@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import ExecutionResult
 
 from zerokernel.ambient import Surroundings, begin
 from zerokernel.ambient.quiet import quietly
+from zerokernel.ambient.submodules import import_all, imported
 from zerokernel.crossing import WorkerReplica, allocate
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
@@ -42,7 +43,7 @@ from zerokernel.messages import (
     TaskStuck,
 )
 from zerokernel.wire import Channel, Received
-from zerokernel.worker import namespace
+from zerokernel.worker import history, namespace
 from zerokernel.worker.cell_loop import CellLoop
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
@@ -188,15 +189,18 @@ class TaskRunner:
         news, self._news = self._news, []
         staged, self._staged = self._staged, []
         with quietly():  # the notebook has imported and built all this before
-            for plain, ran in map(pickle.loads, news):
+            for plain, ran, submodules in map(pickle.loads, news):
                 self._notes += self._surroundings.enter(plain, ran)
+                self._notes += import_all(submodules)
             live: dict[str, Any] = {}
             for stage in staged:
                 owners = self._owners.pop(id(stage.message))
                 live |= self._replica.receive(bytes(stage.buffers[0]), owners)
-            self._surroundings.loaded()
+            self._notes += self._surroundings.loaded()
         self._notes += self._surroundings.enter_live(live)
+        history.begin(self._shell)
         namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
+        self._notes += self._surroundings.prepare_worker()
 
     def _execute(self, cell: RunCell) -> Any:
         """Runs the cell as the kernel would: same file name, same In[n], same parent."""
@@ -261,13 +265,15 @@ class TaskRunner:
         news = self._surroundings.changes()
         extra: dict[str, Any] = {
             "surroundings": (news.plain, news.ran),
+            "submodules": imported(cell.code),
             "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
             **news.live,
         }
         try:
-            shipment = self._replica.returns(extra)
+            rebound = history.rebound(self._shell)
+            shipment = self._replica.returns(extra, rebound=rebound)
         except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
             self._give_up(failure, "What the cell changed could not be packed.", ran)
             return

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from zerokernel import ambient
+from zerokernel.ambient import reporting
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,7 @@ def unchanged():
 
 def test_nothing_changed_is_nothing():
     """Two captures in a row differ in nothing."""
+    reporting.loggers.start()
     assert ambient.diff(ambient.capture(), ambient.capture()) == {}
 
 
