@@ -67,7 +67,7 @@ class EveryCell:
         self._shell = shell
         self._wanted = wanted
         self._inside = threading.local()  # a cell of this thread runs; those in it are its own
-        self._told: set[str] = set()  # subshells that were told where their cells run
+        self._told: set[str] = set()  # who was told where their cells run
         self._run = shell.run_ast_nodes
         shell.run_ast_nodes = self.run_ast_nodes
 
@@ -95,30 +95,33 @@ class EveryCell:
             return False
         if is_for_notebook(info.raw_cell):
             return False
-        if self._is_elsewhere():
-            self._tell(info.silent)
+        kernel = getattr(self._shell, "kernel", None)
+        if kernel is None:
+            return True
+        if not _runs_cells_of_notebook(kernel):
+            where = (kernel.get_parent().get("header") or {}).get("subshell_id")
+            self._tell("Cells of a subshell run", where or "the control channel", info.silent)
+            return False
+        if getattr(getattr(kernel, "debugger", None), "is_started", False):
+            self._tell("While the debugger is on, cells run", "the debugger", info.silent)
             return False
         return True
 
-    def _is_elsewhere(self) -> bool:
-        """Whether this is another thread than the one that runs the notebook's cells."""
-        kernel = getattr(self._shell, "kernel", None)
-        channel = getattr(kernel, "shell_channel_thread", None)
-        home = getattr(channel, "parent_thread", None) or threading.main_thread()
-        return threading.current_thread() is not home
-
-    def _tell(self, silent: bool) -> None:
-        parent = self._shell.kernel.get_parent() if hasattr(self._shell, "kernel") else {}
-        where = (parent.get("header") or {}).get("subshell_id") or ""
-        if silent or where in self._told:
+    def _tell(self, what: str, whom: str, silent: bool) -> None:
+        if silent or whom in self._told:
             return
-        self._told.add(where)
-        text = (
-            "zerokernel: cells of a subshell run in the notebook's own process, which has no GPU."
-        )
+        self._told.add(whom)
+        text = f"zerokernel: {what} in the notebook's own process, which has no GPU."
         self._shell.display_pub.publish(
             data={"text/plain": text}, metadata={"zerokernel": {"phase": "elsewhere"}}
         )
+
+
+def _runs_cells_of_notebook(kernel: Any) -> bool:
+    """Whether this is the thread that does, and not that of a subshell or the control channel."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    home = getattr(channel, "parent_thread", None) or threading.main_thread()
+    return threading.current_thread() is home
 
 
 def _call_of_magic(source: str) -> list[ast.stmt]:

@@ -15,28 +15,28 @@ IMPORTS = "import array, collections, copy, functools, io, random, types"
 IMPORTS += "\nimport numpy as np"
 
 CLASSES = {
-    "Node": '''\
+    "Node": """\
 class Node:
     made = []
     def __init__(self, a=None, b=None): self.a, self.b = a, b
     def grow(self, c): self.c = c; return self
     def swap(self): self.a, self.b = self.b, self.a
-    def leave(self): Node.made.append(self.a)''',
-    "Slotted": '''\
+    def leave(self): Node.made.append(self.a)""",
+    "Slotted": """\
 class Slotted:
     __slots__ = ("a", "b", "__weakref__")
     def __init__(self, a): self.a = a
-    def swap(self): self.a, self.b = getattr(self, "b", 0), self.a''',
+    def swap(self): self.a, self.b = getattr(self, "b", 0), self.a""",
     "Half": '''\
 class Half(Slotted):
     """Slots and a __dict__ both."""''',
-    "Point": '''\
+    "Point": """\
 import dataclasses
 @dataclasses.dataclass
 class Point:
     a: object = 0
     b: list = dataclasses.field(default_factory=list)
-    def grow(self, c): self.b.append(c); return self''',
+    def grow(self, c): self.b.append(c); return self""",
     "Pair": 'Pair = collections.namedtuple("Pair", "a b")',
     "Bag": "class Bag(list): pass",
     "Book": "class Book(dict): pass",
@@ -46,16 +46,16 @@ class Keyed:
     def __init__(self, n): self.n = n
     def __eq__(self, other): return isinstance(other, Keyed) and other.n == self.n
     def __hash__(self): return hash(self.n)''',
-    "Stateful": '''\
+    "Stateful": """\
 class Stateful:
     def __init__(self, a): self.a = a; self.cache = []
     def __getstate__(self): return {**self.__dict__, "extra": 1}
-    def __setstate__(self, state): self.__dict__.update(state); del self.extra''',
+    def __setstate__(self, state): self.__dict__.update(state); del self.extra""",
     "Color": "import enum\nclass Color(enum.Enum): RED = 1; BLUE = 'b'",
-    "Mistake": '''\
+    "Mistake": """\
 class Mistake(Exception):
-    def __init__(self, a): super().__init__(a); self.a = a''',
-    "counter": '''\
+    def __init__(self, a): super().__init__(a); self.a = a""",
+    "counter": """\
 def counter(kept):
     n = 0
     def count(more=None):
@@ -63,7 +63,7 @@ def counter(kept):
         n += 1
         if more is not None: kept, more = more, kept
         return kept
-    return count''',
+    return count""",
 }
 
 FRESH = """\
@@ -173,17 +173,27 @@ _ARRAY = "{p}.flat[0] = 7|{p} += 1|{p}[...] = 3|{p}.sort()|{p}[::2] *= 2|{p}.fla
 _ARRAY += "{p}.flags.writeable = False|{p}.shape = (-1,)|np.random.shuffle({p})|{p}[1:] = {p}[:-1]"
 _OBJECT = "{p}.a = {v}|{p}.b = {v}|del {p}.a|{p}.a, {p}.b = {p}.b, {p}.a|{p}.swap()|{p}.c = {v}"
 _LIST = "{p}.append({v})|{p}.pop()|{p}[0] = {v}|{p}.reverse()|{p}.insert(1, {v})|del {p}[0]|"
-_LIST += "{p}.extend([{v}, 1])|{p}.clear()|{p}[1:] = [{v}]|{p} *= 2|{p}[0], {p}[-1] = {p}[-1], {p}[0]"
+_LIST += (
+    "{p}.extend([{v}, 1])|{p}.clear()|{p}[1:] = [{v}]|{p} *= 2|{p}[0], {p}[-1] = {p}[-1], {p}[0]"
+)
 _DICT = "{p}['x'] = {v}|{p}['k'] = {v}|{p}.pop(next(iter({p})))|{p}['x'] = {p}.pop('x')|"
-_DICT += "{p}.update(z={v}, x=1)|{p}.popitem()|{p}[Keyed(2)] = {v}|{p}.clear()|{p}.setdefault('s', {v})"
+_DICT += (
+    "{p}.update(z={v}, x=1)|{p}.popitem()|{p}[Keyed(2)] = {v}|{p}.clear()|{p}.setdefault('s', {v})"
+)
 
 CHANGES: list[Kinds] = [
     (_plain_array, _ARRAY),
     (_object_array, "{p}[0] = {v}|{p}[...] = None|{p}.flat[-1] = {v}|{p}[::-1] = {p}.copy()"),
     (lambda x: is_array(x) and x.dtype.names, "{p}['a'][1] = 5|{p}[0] = (1, 2.5)|{p}['b'] += 1"),
     (lambda x: is_array(x) and x.dtype.kind == "U", "{p}[0] = 'ten'"),
-    (is_tensor, "{p}.add_(1)|{p}[0] = 5|{p}.data.mul_(2)|{p}.zero_()|{p}.t_()|{p}.requires_grad_()"),
-    (is_tensor, "({p} * {p}).sum().backward()|{p}.note = {v}|{p}.grad = None|{p}.data = {p}.data[1:]"),
+    (
+        is_tensor,
+        "{p}.add_(1)|{p}[0] = 5|{p}.data.mul_(2)|{p}.zero_()|{p}.t_()|{p}.requires_grad_()",
+    ),
+    (
+        is_tensor,
+        "({p} * {p}).sum().backward()|{p}.note = {v}|{p}.grad = None|{p}.data = {p}.data[1:]",
+    ),
     (_named("Linear"), "{p}.bias = None|{p}.weight.data += 1|{p}.note = {v}|{p}.eval()"),
     (_named("Linear"), "{p}.weight = torch.nn.Parameter(torch.ones(2, 2))"),
     (_named("Linear"), "{p}(torch.ones(1, 2)).sum().backward()|{p}.register_buffer('m', {v})"),
