@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zerokernel.ambient.on_worker import on_worker
+    from zerokernel.ambient.table import register_setting
     from zerokernel.errors import GpuDeadline
 
 __version__ = "0.1.0"
-__all__ = ["GpuDeadline", "__version__"]
+__all__ = ["GpuDeadline", "__version__", "on_worker", "register_setting"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +19,14 @@ def __getattr__(name: str) -> Any:
         from zerokernel.errors import GpuDeadline
 
         return GpuDeadline
+    if name == "on_worker":
+        from zerokernel.ambient.on_worker import on_worker
+
+        return on_worker
+    if name == "register_setting":
+        from zerokernel.ambient.table import register_setting
+
+        return register_setting
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

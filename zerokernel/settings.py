@@ -65,6 +65,9 @@ class Settings:
         output_display_bytes: Data that these displays may have together.
         containment: How a worker's processes are held together to be frozen and killed: "auto"
             (the best that works), "control group", "pid namespace", "process walk".
+        change_detection: How changes of arrays and tensors are found: "auto" (by the pages that
+            were written where the system tells and it pays, else by hash), "tracking" (wherever
+            the system tells), "hash".
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -99,6 +102,7 @@ class Settings:
     output_messages: int = 10_000
     output_display_bytes: int = 256 << 20
     containment: str = "auto"
+    change_detection: str = "auto"
     emulate_ptrace_denied: bool = False
 
 
@@ -193,6 +197,7 @@ _CHOICES = {
     "containment": ("auto", "control group", "pid namespace", "process walk"),
     "ledger": ("auto", "memory", "sql"),
     "gpu_cells": ("marked", "all"),
+    "change_detection": ("auto", "tracking", "hash"),
 }
 
 

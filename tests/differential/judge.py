@@ -28,13 +28,13 @@ OBSERVER = '__import__("sys").modules["differential_observer"].observer'
 
 _NOISE = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
-    (re.compile(r"0x[0-9a-f]{5,}"), "0x…"),
+    (re.compile(r"0x[0-9a-fA-F]{5,}"), "0x…"),
     (re.compile(r"/[\w./-]{0,80}/ipykernel_\d+/\d+\.py"), "<cell>"),
     (re.compile(r"\b\d{6,}\.py\b"), "<cell>.py"),
     (re.compile(r"\bid=\d{9,}"), "id=…"),
     # Timings of %time and progress bars.
     (re.compile(r"\b\d+(\.\d+)?(e\+\d+)? (ns|[uµμ]s|ms|s)\b"), "<time>"),
-    (re.compile(r"\d+:\d\d<[\d:?]+,\s+[\d.?]+\s*(it/s|s/it)"), "<rate>"),
+    (re.compile(r"\b\d+:\d\d<[\d:?]+,\s+[\d.?]+\s*(it/s|s/it)"), "<rate>"),
 ]
 
 

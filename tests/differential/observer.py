@@ -29,7 +29,7 @@ import warnings
 from typing import Any
 
 LIMIT = 50_000
-ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
+ADDRESS = re.compile(r"0x[0-9a-fA-F]{5,}")
 ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range)
 HISTORY = re.compile(r"_i+|_i?\d+|_ih|_oh|_dh|In|Out|__warningregistry__")
 """Names that are not told: results are, once, as Out[n]."""
@@ -99,6 +99,8 @@ class Report:
         kind = type(value)
         if kind is bytes and len(value) > 200:
             return ["bytes", len(value), digest(value)]
+        if kind is str and len(value) > 2000:
+            return ["str", len(value), digest(value.encode("utf-8", "surrogatepass"))]
         if kind in ATOMS:
             return [kind.__name__, repr(value)]
         if isinstance(value, types.ModuleType):
@@ -209,7 +211,7 @@ class Report:
         if isinstance(value, (set, frozenset)):
             return self.refs(sorted(value, key=self._rank), path)
         if isinstance(value, bytearray):
-            return bytes(value).hex()
+            return values(bytes(value))
         return None
 
     def _rank(self, value: Any) -> tuple[float, str]:

@@ -9,10 +9,6 @@ KNOWN_DIFFERENCES: dict[str, str] = {
     "main-module": "the name __main__, bound by an import, does not come back",
     "underscore-as-a-variable": "_ is taken for IPython's and does not come back",
     "train-over-two-cells": "an optimizer's step, as its scheduler wrapped it, does not travel",
-    "sparse-and-quantised": "torch's warning about sparse CSR comes from both processes",
-    "precision": "%precision in a GPU cell does not set the notebook's formatters",
-    "numpy-print-options": "settings of libraries stay in the worker",
-    "module-with-output": "a module's import is repeated in the notebook, so it prints twice",
 }
 """Programs that do not agree yet, each with the reason. Strict: one that agrees must leave."""
 

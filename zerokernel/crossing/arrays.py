@@ -204,10 +204,16 @@ def _torch_root(base: Any, current: Any) -> Any:
     return current
 
 
+def _holds_references(root: Any) -> bool:
+    """Whether it is an object array, which has no bytes of its own to look at."""
+    return getattr(getattr(root, "dtype", None), "kind", "") == "O"
+
+
 def address_of(root: Any) -> int:
     """Where a root's memory starts."""
-    of_references = getattr(root, "dtype", None) == object
-    address: int = (root if of_references else byte_array(root)).__array_interface__["data"][0]
+    address: int = (root if _holds_references(root) else byte_array(root)).__array_interface__[
+        "data"
+    ][0]
     return address
 
 
@@ -241,7 +247,7 @@ def make_view(
         direct = isinstance(root, np.ndarray) and root.flags.c_contiguous
         memory = root if direct else byte_array(root)
         view = np.ndarray.__new__(kind, shape, dtype, memory, offset, strides)
-    elif getattr(root, "dtype", None) == object:
+    elif _holds_references(root):
         view = _view_of_objects(root, shape, strides, offset)
     elif stand_in is not None:
         plain: Any = np.ndarray(shape, dtype, byte_array(root), offset, strides)
@@ -272,7 +278,7 @@ def _view_of_objects(root: Any, shape: Any, strides: Any, offset: int) -> Any:
     for shaped in (part.reshape(shape), part.reshape(shape[::-1]).T) if whole else ():
         if shaped.strides == strides:
             return shaped
-    stand_in = type(np.lib.stride_tricks.as_strided(flat, (0,)).base)
+    stand_in: Any = type(np.lib.stride_tricks.as_strided(flat, (0,)).base)
     start_address = root.__array_interface__["data"][0] + offset
     geometry = {"shape": shape, "strides": strides, "data": (start_address, False)}
     return np.asarray(stand_in({**flat.__array_interface__, **geometry}, base=root))

@@ -12,7 +12,7 @@ import xxhash
 IN_BAND = 64 * 1024
 """Buffers below this size travel inside the payload (bytes)."""
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 """Changes of a buffer are found and sent by chunks of this size (bytes)."""
 
 Digests = tuple[int, ...]

@@ -57,13 +57,15 @@ def can_exchange(kind: type) -> bool:
     expected = _next_two(make())
     first = next(began)
     swap(began, fresh)
-    return first == expected[0] and _next_two(began) == expected and next(fresh) == expected[1]
+    return bool(
+        first == expected[0] and _next_two(began) == expected and next(fresh) == expected[1]
+    )
 
 
 def _tee_works() -> bool:
     began, fresh = _TEE(iter([5]), [3, 4], None), _TEE(iter([]), [6], None)
     swap(began, fresh)
-    return began.__reduce__()[1][1] == [6] and fresh.__reduce__()[1][1] == [3, 4]
+    return bool(began.__reduce__()[1][1] == [6] and fresh.__reduce__()[1][1] == [3, 4])
 
 
 def _has_more(kind: Any) -> bool:

@@ -8,10 +8,12 @@ import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from operator import is_
+from types import MappingProxyType
 from typing import Any
 
 from zerokernel.crossing import functions, opaque, travel
-from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array, digests, size_of
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
+from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
@@ -19,6 +21,7 @@ from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.reach import walk
 from zerokernel.crossing.shipment import (
     END,
+    EXTRA,
     NAMES,
     Draft,
     Shipment,
@@ -40,32 +43,39 @@ class KernelReplica:
     """The kernel's view of what its worker holds. The kernel is the master.
 
     The mutable state: the table of known objects, the snapshot of what they referred to when
-    both sides last agreed, the digests of the buffers that the worker holds, and the objects
+    both sides last agreed, the labels of the buffers that the worker holds, and the objects
     that changed here but were not sent since (``_stale``).
 
     Args:
         namespace: The notebook's.
         own: What the shell itself bound in it (``get_ipython``, ``exit``…), which does not
             cross while it is still that.
+        detection: How changes of buffers are found; see `Contents`.
     """
 
-    def __init__(self, namespace: dict[str, Any], own: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        own: Mapping[str, Any] | None = None,
+        detection: str = "auto",
+    ) -> None:
         self.namespace = namespace
         self._own = dict(own or {})
+        self.contents = Contents(detection)
         self.forget_worker()
 
     def forget_worker(self) -> None:
         """The worker is gone: the next shipment sends everything by value."""
         self.ledger = Ledger()
         self.snapshot = Snapshot(self.digest)
-        self.digests: dict[int, Any] = {}
+        self.labels: dict[int, Labels] = {}
         self.stale: set[int] = set()
         self.worker_only: set[str] = set()
         self.names_at_ship: dict[str, int] = {}
         self._number = 0
         self._functions: set[int] = set()
         self._unsettled: Draft | None = None
-        self._now: dict[int, Any] = {}
+        self._now: dict[int, Labels] = {}
         self._unseen: set[int] | None = None  # buffers not hashed yet; None: nothing looked at
 
     def _stays(self, name: str) -> bool:
@@ -82,28 +92,50 @@ class KernelReplica:
     # -- out ---------------------------------------------------------------------------
 
     @without_collector
-    def ship(self, names: Collection[str]) -> Shipment:
+    def ship(
+        self, names: Collection[str], extra: Mapping[str, Any] = MappingProxyType({})
+    ) -> Shipment:
         """Captures out, with what the worker must know about earlier ones.
 
         Names that the namespace does not have are left out. A name whose object cannot
         travel is in ``absent`` of the shipment; the others travel.
+
+        Args:
+            names: What the cell reads.
+            extra: Further objects, which `sift` let pass.
         """
         self.settle()
         if self.ledger.holding:  # the last cell was never committed: the worker's state is unknown
             self.stale |= self.snapshot.tokens()
-            self.digests.clear()
+            self.labels.clear()
         self.ledger.release()
         self._now = {}
         self._unseen = None
-        if names:  # else the cell sees nothing of what is known, unless it fetches it
+        self._begin()
+        if names or extra:  # else the cell sees nothing of what is known, unless it fetches it
             self.ledger.prune()
             self._look_closely()
         changed = set(self.stale)
         self.ledger.hold()
         self.names_at_ship = {name: id(value) for name, value in self.namespace.items()}
         self.worker_only -= self.namespace.keys()
-        header = {"gone": self.ledger.take_gone(), "worker_only": sorted(self.worker_only)}
-        return self._send(set(names), changed, header)
+        gone = self.ledger.take_gone()
+        for token in gone:
+            self.labels.pop(token, None)
+        header = {"gone": gone, "worker_only": sorted(self.worker_only)}
+        return self._send(set(names), changed, header, extra)
+
+    def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Of further objects those that can travel; and of each other one why it cannot."""
+        fit, refused = {}, []
+        for label, value in extra.items():
+            try:
+                self._cutting(io.BytesIO()).dump(value)
+            except Exception as error:
+                refused.append(travel.explain(label, value, error, self._fits))
+            else:
+                fit[label] = value
+        return fit, refused
 
     @without_collector
     def fetch(self, name: str) -> Shipment:
@@ -119,19 +151,25 @@ class KernelReplica:
             self._look_closely()
         # What changed here during the cell is not sent over what the cell may have done.
         for token in self.stale & self._now.keys():
-            self._now[token] = digests(self.ledger.get(token))
+            self._now[token] = self._label(token, self.ledger.get(token))
         return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
 
-    def _send(self, names: set[str], changed: set[int], header: dict[str, Any]) -> Shipment:
+    def _send(
+        self,
+        names: set[str],
+        changed: set[int],
+        header: dict[str, Any],
+        extra: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Shipment:
         self._number += 2
         header["number"] = self._number
         present = {name for name in names if name in self.namespace and not self._stays(name)}
         absent: dict[str, str] = {}
         try:
-            draft = self._pack(present, changed, header, absent)
+            draft = self._pack(present, changed, header, absent, extra)
         except Exception as error:
             absent = self._offenders(present, changed, error)
-            draft = self._pack(present, changed, header, absent)
+            draft = self._pack(present, changed, header, absent, extra)
         shipment = draft.finish(absent)
         self._unsettled = draft
         if shipment.object_count < _MANY:
@@ -150,16 +188,24 @@ class KernelReplica:
             self._sent(draft)
 
     def _pack(
-        self, names: Iterable[str], changed: set[int], header: Any, absent: dict[str, str]
+        self,
+        names: Iterable[str],
+        changed: set[int],
+        header: Any,
+        absent: dict[str, str],
+        extra: Mapping[str, Any],
     ) -> Draft:
         stream = io.BytesIO()
         pickle.dump(header, stream, 5)
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
+        packer.label = self.contents.labels
         draft = Draft(stream, packer)
         done: set[str] = set()
         seen: dict[int, Any] = {}
         todo = set(names) - absent.keys()
         packer.wanted |= todo
+        if extra:
+            draft.put(EXTRA, dict(extra))
         while True:
             if todo:
                 draft.put_names({name: self.namespace[name] for name in sorted(todo)})
@@ -181,8 +227,9 @@ class KernelReplica:
             self.ledger,
             self.snapshot.digests,
             self._now,
-            self.digests,
+            self.labels,
             self.digest,
+            tell=False,
         )
 
     def _reach(
@@ -209,7 +256,7 @@ class KernelReplica:
         living = [
             item for token in self._unseen or () if (item := self.ledger.peek(token)) is not None
         ]
-        return sum(map(size_of, living)) < len(self.ledger) * HASHED_PER_OBJECT
+        return sum(map(self.contents.cost, living)) < len(self.ledger) * HASHED_PER_OBJECT
 
     def _asking(self, packer: Packer) -> dict[int, set[str]]:
         """The known functions that read names which do not travel yet, and these names.
@@ -280,7 +327,8 @@ class KernelReplica:
         """Both sides agree on what was sent; the rest of what changed stays to be sent."""
         self.stale -= draft.sent
         for token in draft.sent & self._now.keys():
-            self.digests[token] = self._now[token]
+            self.labels[token] = self._now[token]
+        self.labels.update(draft.labels(self._number))
         renewed = draft.sent | self.snapshot.holders(draft.replaced) - self.stale
         renewed -= set(draft.replaced)
         self.ledger.forget(draft.replaced)
@@ -322,7 +370,7 @@ class KernelReplica:
         self._unseen = set(self.snapshot.buffers)
 
     def _look_at_buffers(self, changed: set[int], seen: dict[int, Any] | None) -> None:
-        """Hashes the buffers among what was reached (``seen``; None: all) and not looked at."""
+        """Labels the buffers among what was reached (``seen``; None: all) and not looked at."""
         assert self._unseen is not None
         for token in list(self._unseen):
             item = self.ledger.peek(token)
@@ -330,10 +378,17 @@ class KernelReplica:
                 self._unseen.discard(token)
             elif seen is None or id(item) in seen:
                 self._unseen.discard(token)
-                self._now[token] = digests(item)
-                if self._now[token] != self.digests.get(token):
+                self._now[token] = self._label(token, item)
+                if self._now[token] != self.labels.get(token):
                     self.stale.add(token)
                     changed.add(token)
+
+    def _begin(self) -> None:
+        living = (self.ledger.peek(token) for token in self.snapshot.buffers)
+        self.contents.begin(lambda: set(map(id, living)))
+
+    def _label(self, token: int, item: Any) -> Labels:
+        return self.contents.labels(item, self.labels.get(token))
 
     def digest(self, item: Any, plan: Plan) -> opaque.Digested:
         """The digest of an opaque object."""
@@ -363,6 +418,7 @@ class KernelReplica:
             lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get, False),
         )
         loaded = list(parts)
+        self._begin()
         tokens, objects = numbered(unpacker, header["number"])
         size = len(payload) + sum(byte_array(owner).nbytes for owner in buffers)
         return Staged(self, loaded, tokens, objects, buffers, size)

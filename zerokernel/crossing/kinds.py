@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextvars
 import copyreg
 import enum
 import functools
@@ -62,6 +63,7 @@ _PLANS: dict[type, Plan] = {
     **dict.fromkeys((types.BuiltinFunctionType, types.CodeType, types.MethodWrapperType), ATOM),
     **dict.fromkeys((types.WrapperDescriptorType, types.MethodDescriptorType), ATOM),
     **dict.fromkeys((types.MemberDescriptorType, types.GetSetDescriptorType), ATOM),
+    contextvars.ContextVar: ATOM,
     Receiver: ATOM,
     list: _LIST,
     dict: _DICT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copyreg
 import dataclasses
 import enum
@@ -17,7 +18,17 @@ from typing import Any
 
 import cloudpickle
 
-from zerokernel.crossing import arrays, buffers, classes, frames, functions, tensors, travel
+from zerokernel.crossing import (
+    arrays,
+    buffers,
+    classes,
+    frames,
+    functions,
+    tensors,
+    travel,
+    variables,
+)
+from zerokernel.crossing.contents import Labels
 
 _HERE = __name__
 
@@ -27,8 +38,9 @@ Reduced = Any
 class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value. The first dump of a session needs nothing more.
 
-    Large buffers are set aside in ``buffers`` and ``specs``. Names of the namespace that
-    notebook functions read are collected in ``wanted``.
+    Large buffers are set aside in ``buffers`` and ``specs``; with ``label`` the labels of all
+    are kept in ``labels``, by address of the owner. Names of the namespace that notebook
+    functions read are collected in ``wanted``.
     """
 
     def __init__(self, stream: io.BytesIO, namespace: dict[str, Any], in_worker: bool) -> None:
@@ -45,6 +57,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._memory = arrays.MemoryMap()
         self._mapped = 0
         self.known_buffers: Callable[[], Iterable[Any]] = tuple
+        self.label: Callable[[Any], Labels] | None = None
+        self.labels: dict[int, Labels] = {}
 
     @property
     def dispatch_table(self) -> dict[type, Any]:
@@ -66,8 +80,14 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def set_aside(self, owner: Any, spec: list[Any]) -> int:
         """Keeps a buffer out of the payload; returns its index."""
-        self.owners.append(owner)
+        self.note(owner)
         return self.set_aside_view(buffers.readable_view(owner), spec)
+
+    def note(self, owner: Any) -> None:
+        """Labels the bytes of a buffer, before they are read: what is written later is news."""
+        self.owners.append(owner)
+        if self.label is not None:
+            self.labels[id(owner)] = self.label(owner)
 
     def set_aside_view(self, view: memoryview, spec: list[Any]) -> int:
         """Keeps bytes out of the payload; returns their index."""
@@ -138,7 +158,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_owner(self, obj: Any) -> Reduced:
         kind = () if arrays.is_plain(obj) else (type(obj),)
         if arrays.in_band(obj):
-            self.owners.append(obj)
+            self.note(obj)
             return (arrays.make_small, (*arrays.small_recipe(obj), *kind))
         index = self.set_aside(obj, arrays.spec(obj))
         taken = (index, obj.dtype, obj.flags.writeable)
@@ -161,10 +181,10 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             self._mapped = len(self.owners)
             under = self._memory.find(obj.data_ptr(), obj.nbytes())
             if under is not None:
-                self.owners.append(obj)
+                self.note(obj)
                 return (tensors.storage_over, (*under, obj.nbytes()))
         if tensors.storage_in_band(obj):
-            self.owners.append(obj)
+            self.note(obj)
             return (tensors.small_storage, (buffers.byte_array(obj).tobytes(),))
         return (take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
 
@@ -421,6 +441,7 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     types.MappingProxyType: _reduce_proxy,
     types.CellType: _reduce_cell,
     functions.World: Packer.reduce_world,
+    contextvars.ContextVar: variables.reduce_variable,
     classes.Methods: _reduce_methods,
 }
 

@@ -10,8 +10,9 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import exchange, opaque
+from zerokernel.crossing import contents, exchange, opaque
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
+from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
@@ -89,6 +90,12 @@ class Draft:
         objects = list(map(placed.__getitem__, range(len(placed))))
         return list(range(base, base + len(objects))), objects
 
+    def labels(self, number: int) -> dict[int, Labels]:
+        """The labels of the buffers that this shipment numbered, by token."""
+        memo, base = self.memo(), number * SPACE
+        found = self.packer.labels.items()
+        return {base + memo[owner][0]: label for owner, label in found if owner in memo}
+
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
         payload = self.stream.getvalue()
@@ -128,9 +135,10 @@ def write_changes(
     tokens: Iterable[int],
     table: Any,
     before: dict[int, Any],
-    digests: dict[int, Any],
-    known: dict[int, Any],
+    now: dict[int, Labels],
+    known: dict[int, Labels],
     digest: Any,
+    tell: bool,
 ) -> None:
     """Appends the present state of known objects.
 
@@ -139,9 +147,10 @@ def write_changes(
         tokens: Which objects.
         table: Gives the object of a token.
         before: Digests of opaque objects at the last snapshot.
-        digests: Present chunk digests of buffers.
-        known: Chunk digests of the buffers as the other side holds them.
+        now: Present labels of buffers.
+        known: Labels of the buffers as the other side holds them.
         digest: Digests an opaque object.
+        tell: Whether the other side is told the hashes of the bytes that it gets.
     """
     batch: list[Change] = []
     for token in tokens:
@@ -150,8 +159,10 @@ def write_changes(
         kind: Any = type(item)
         draft.sent.add(token)
         if plan.content == "buffer":
-            runs = dirty_runs(known.get(token), digests[token], byte_array(item).nbytes)
-            batch.append((token, "buffer", (plan.read(item), _cut(draft.packer, item, runs))))
+            runs = dirty_runs(known.get(token), now[token], byte_array(item).nbytes)
+            hashes = contents.told(now[token], item, runs) if tell else {}
+            pieces = _cut(draft.packer, item, runs)
+            batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
             batch.append(
                 (token, "delta", opaque.delta(item, before.get(token), digest(item, plan)))
@@ -190,7 +201,7 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     if form == "parts":
         _write_parts(item, state)
     elif form == "buffer":
-        geometry, pieces = state
+        geometry, pieces, _ = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
         kind, changed, removed = state
@@ -283,7 +294,7 @@ def present(item: Any, form: str, state: Any) -> tuple[str, Any]:
             for start, stop, _, index in state[1]
             if start < size
         ]
-        return "buffer", (plan_of(item).read(item), pieces)
+        return "buffer", (plan_of(item).read(item), pieces, {})
     if form in ("delta", "adopt"):
         return "dict", (type(item), dict(_attributes(item)))
     if form == "exchange":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zerokernel.crossing.buffers import digests
+from zerokernel.crossing.buffers import CHUNK, size_of
+from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.replacing import patches
@@ -94,6 +95,11 @@ class Staged:
             elif kind == END:
                 self._end = value
         self._notes.extend(self._end["notes"])
+        # Labelled now, before anybody can write to them.
+        self._labels = [
+            (owner, hashes or replica.contents.labels(owner))
+            for owner, hashes in self._end["buffers"]
+        ]
 
     @without_collector
     def commit(self) -> Committed:
@@ -119,6 +125,7 @@ class Staged:
         worker_only = dict(self._end["worker_only"])
         replica.worker_only = set(self._end["only_names"])
         written = {write.token for write in writes}
+        self._note_bytes(writes)
         writes.clear()  # so that what pickle made for them is seen to be nobody's
         self._agree(written, replaced)
         return Committed(
@@ -161,8 +168,8 @@ class Staged:
     def _overwritten(self, token: int, item: Any, form: str) -> bool:
         if form != "buffer":
             return False
-        received = self._end["received"].get(token)
-        return received is not None and received != digests(item)
+        known = self._replica.labels.get(token)
+        return known is None or self._replica.contents.labels(item, known) != known
 
     def _replace(self, writes: list[Write], replaced: dict[int, Any]) -> None:
         mapping = {number: new for number, (_, new) in replaced.items()}
@@ -223,6 +230,9 @@ class Staged:
     def _write_one(self, write: Write, undo: list[Callable[[], None]]) -> None:
         if write.form != "buffer":  # half a write is undone like a whole one
             undo.append(_undoing(write, self._owners))
+        if write.form == "buffer":
+            pieces = write.state[1]
+            self._replica.contents.writing(write.item, [piece[:2] for piece in pieces])
         apply(write.item, write.form, write.state, self._owners)
         if write.form == "buffer":  # the exchange of bytes undoes itself once it is done
             undo.append(_undoing(write, self._owners))
@@ -231,12 +241,12 @@ class Staged:
         """Both sides hold the same again: the tables advance."""
         replica = self._replica
         tokens, objects = self._tokens, self._objects
-        numbers = {id(buffer): known for buffer, known in self._end["digests"]}
-        for buffer, known in self._end["digests"]:
-            self._note_digest(buffer, known)
-        for token, number in zip(tokens, map(id, objects), strict=True):
-            if number in numbers:
-                replica.digests[token] = numbers[number]
+        numbers = {id(owner): label for owner, label in self._labels}
+        if numbers:
+            for token, number in zip(tokens, map(id, objects), strict=True):
+                if number in numbers:
+                    replica.labels[token] = numbers[number]
+        self._labels = []
         self._changes, self._names = [], {}
         self._tokens, self._objects, self._end = [], [], {}
         written = written | replica.snapshot.holders(gone) - replica.stale
@@ -247,10 +257,18 @@ class Staged:
         self._envelopes = []
         replica.ledger.release()
 
-    def _note_digest(self, buffer: Any, known: Any) -> None:
-        token = self._replica.ledger.find(buffer)
-        if token is not None:
-            self._replica.digests[token] = known
+    def _note_bytes(self, writes: Iterable[Write]) -> None:
+        """What was written holds what the worker hashed, unless a thread wrote to it since."""
+        for write in writes:
+            if write.form == "buffer":
+                _, _, hashes = write.state
+                known = self._replica.labels[write.token]
+                self._replica.labels[write.token] = _with_hashes(write.item, known, hashes)
+
+
+def _with_hashes(item: Any, known: Labels, hashes: dict[int, int]) -> Labels:
+    count = -(-size_of(item) // CHUNK)
+    return tuple(hashes[n] if n in hashes else known[n] for n in range(count))
 
 
 def _undoing(write: Write, owners: Sequence[Any]) -> Callable[[], None]:

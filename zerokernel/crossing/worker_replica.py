@@ -9,7 +9,8 @@ from itertools import compress, repeat
 from typing import Any
 
 from zerokernel.crossing import opaque, travel
-from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate, digests, size_of
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
+from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
 from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.parts import Plan
@@ -38,18 +39,23 @@ class WorkerReplica:
     """The worker's copy of the session.
 
     The mutable state: the table of objects that both sides know, the snapshot of what they
-    referred to before the cell, the digests of buffers, the names as they were before the
-    cell, and what cannot return (``_only``: names; ``_stuck``: tokens of changed objects).
+    referred to before the cell, the labels of buffers (``_labels``: present ones;
+    ``_received``: as the kernel holds them), the names as they were before the cell, and what
+    cannot return (``_only``: names; ``_stuck``: tokens of changed objects).
+
+    Args:
+        namespace: The worker's, in which cells run.
+        detection: How changes of buffers are found; see `Contents`.
     """
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any], detection: str = "auto") -> None:
         self._namespace = namespace
+        self._contents = Contents(detection)
         self._own = {n: value for n, value in namespace.items() if n != "__main__"}
         self._holdings = Holdings()
         self._snapshot = Snapshot(self._digest)
-        self._digests: dict[int, Any] = {}
-        self._received: dict[int, Any] = {}
-        self._told: dict[int, Any] = {}
+        self._labels: dict[int, Labels] = {}
+        self._received: dict[int, Labels] = {}
         self._before: dict[str, Any] = {}
         self._only: set[str] = set()
         self._stuck: set[int] = set()
@@ -71,14 +77,17 @@ class WorkerReplica:
         return self._owners
 
     @without_collector
-    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> None:
+    def receive(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in captures: the namespace then holds exactly these, and worker-only names.
 
         Args:
             payload: Of the kernel's shipment.
             buffers: The owners that `allocate` made, filled; by default those of its last call.
+
+        Returns:
+            The further objects that came with them.
         """
-        names, header = self._load(payload, buffers)
+        names, header, extra = self._load(payload, buffers)
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
@@ -86,12 +95,13 @@ class WorkerReplica:
                 del self._namespace[name]
         self._namespace.update(self._own | names)
         self._before = dict(self._namespace)
-        self._sees = bool(names or self._only)
+        self._sees = bool(names or extra or self._only)
+        return extra
 
     @without_collector
     def absorb(self, payload: bytes, buffers: Sequence[Any] | None = None) -> dict[str, Any]:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
-        names, _ = self._load(payload, buffers)
+        names, _, _ = self._load(payload, buffers)
         self._sees = True
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
@@ -100,20 +110,24 @@ class WorkerReplica:
 
     def _load(
         self, payload: bytes, buffers: Sequence[Any] | None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         owners = self._owners if buffers is None else buffers
         self._owners = []
+        self._begin()
         header, parts, unpacker = parts_of(
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
         self._drop(header["gone"])
         names: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         written: set[int] = set()
         replaced: dict[int, tuple[int, Any]] = {}
         for kind, value in parts:
             if kind == NAMES:
                 names.update(value)
+            elif kind == EXTRA:
+                extra.update(value)
             elif kind == CHANGES:
                 written |= self._apply(value, owners, replaced)
         written |= self._snapshot.holders(token for token, _ in replaced.values())
@@ -121,7 +135,7 @@ class WorkerReplica:
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
         self._snap(tokens, objects, written)
-        return names, header
+        return names, header, extra
 
     def _apply(
         self, changes: Iterable[Any], owners: Sequence[Any], replaced: dict[int, tuple[int, Any]]
@@ -132,9 +146,11 @@ class WorkerReplica:
             if form == "replace":
                 replaced[id(item)] = (token, state)
                 continue
+            if form == "buffer":
+                self._contents.writing(item, [piece[:2] for piece in state[1]])
             apply(item, form, state, owners)
             self._stuck.discard(token)
-            self._digests.pop(token, None)
+            self._labels.pop(token, None)
             written.add(token)
         return written
 
@@ -155,7 +171,7 @@ class WorkerReplica:
         self._snapshot.forget(tokens)
         for token in tokens:
             self._stuck.discard(token)
-            for table in (self._digests, self._received, self._told):
+            for table in (self._labels, self._received):
                 table.pop(token, None)
 
     def _is_own(self, name: str, value: Any) -> bool:
@@ -216,6 +232,7 @@ class WorkerReplica:
         stream = io.BytesIO()
         pickle.dump({"number": self._number}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
+        draft.packer.label = self._contents.labels
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
@@ -233,11 +250,6 @@ class WorkerReplica:
     def _end(
         self, draft: Draft, deleted: list[str], only: set[str], worker_only: dict[str, str]
     ) -> dict[str, Any]:
-        told = [
-            (self._holdings.get(token), digest)
-            for token, digest in self._digests.items()
-            if self._told.get(token) != digest
-        ]
         return {
             "deleted": deleted,
             "moved": self._moved(),
@@ -248,9 +260,13 @@ class WorkerReplica:
                 "and came home as a CPU tensor"
                 for storage in draft.packer.notes
             ],
-            "received": {t: self._received[t] for t in draft.sent if t in self._received},
-            "digests": told + [(owner, digests(owner)) for owner in draft.packer.owners],
+            "buffers": [(owner, self._hashes(draft, owner)) for owner in draft.packer.owners],
         }
+
+    def _hashes(self, draft: Draft, owner: Any) -> Labels | None:
+        """The hashes of a new buffer, where they are known."""
+        found = draft.packer.labels[id(owner)]
+        return found if all(label >= 0 for label in found) else None
 
     def _moved(self) -> list[str]:
         """The captured names that were deleted and bound again: they are last now."""
@@ -268,9 +284,10 @@ class WorkerReplica:
             sorted(tokens),
             self._holdings,
             self._snapshot.digests,
-            self._digests,
+            self._labels,
             self._received,
             self._digest,
+            tell=True,
         )
 
     def _sift(
@@ -335,9 +352,9 @@ class WorkerReplica:
             return
         renewed = draft.sent | self._snapshot.holders(draft.replaced) | self._stuck
         self._drop(draft.replaced)
+        self._labels.update(draft.labels(self._number))
         tokens, objects = draft.numbered(self._number)
         skip = instance_dicts(objects)
-        self._told.update(self._digests)
         fresh = [
             number not in skip and find(item) is None
             for number, item, find in zip(
@@ -364,26 +381,27 @@ class WorkerReplica:
             return
         self._snapshot.take(tokens, objects)
         for token in self._snapshot.buffers.intersection(tokens):
-            if token not in self._digests:
-                self._digests[token] = digests(self._holdings.get(token))
-            self._received[token] = self._digests[token]
+            if token not in self._labels:
+                self._labels[token] = self._contents.labels(self._holdings.get(token))
+            self._received[token] = self._labels[token]
 
     def _changed(self, roots: Iterable[Any]) -> set[int]:
         """The known objects that changed; what the cell cannot reach waits until it can."""
         if not self._sees:
             return set(self._stuck)
         changed = self._snapshot.changed(self._holdings.at_tokens, set()) | self._stuck
+        self._begin()
         for token in self._reachable_buffers(roots):
-            now = digests(self._holdings.get(token))
-            if now != self._digests.get(token):
+            now = self._contents.labels(self._holdings.get(token))
+            if now != self._labels.get(token):
                 changed.add(token)
-                self._digests[token] = now
+                self._labels[token] = now
         return {token for token in changed if self._holdings.peek(token) is not None}
 
     def _reachable_buffers(self, roots: Iterable[Any]) -> list[int]:
         """Those among roots, unless hashing all is faster than finding them."""
         held = {token: self._holdings.get(token) for token in self._snapshot.buffers}
-        if sum(map(size_of, held.values())) < len(self._holdings) * HASHED_PER_OBJECT:
+        if sum(map(self._contents.cost, held.values())) < len(self._holdings) * HASHED_PER_OBJECT:
             return list(held)
         seen: dict[int, Any] = {}
         walk(roots, seen, self._below)
@@ -393,6 +411,10 @@ class WorkerReplica:
         token = self._holdings.find(item)
         found = None if token is None else self._snapshot.digests.get(token)
         return [] if found is None else [self._holdings.peek(token) for token in found.holds]
+
+    def _begin(self) -> None:
+        living = map(self._holdings.peek, self._snapshot.buffers)
+        self._contents.begin(lambda: set(map(id, living)))
 
     def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
         return opaque.digest(item, plan, self._cutting)

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zerokernel.doctor import page_tracking
-from zerokernel.doctor.finding import Finding, good
+from zerokernel.doctor.finding import Finding, good, limited
 from zerokernel.settings import Settings
+
+NAME = "write tracking"
 
 
 @dataclass(frozen=True)
 class WriteFacts:
-    """Why each way of the kernel does not work, "" where its self-test was right."""
+    """How changes are to be found, and whether the system helps.
 
-    userfaultfd: str
-    soft_dirty: str
+    Attributes:
+        wanted: The setting `change_detection`.
+        trouble: Why pages cannot be tracked, "" where the self-test was right.
+    """
+
+    wanted: str
+    trouble: str
 
 
 def look(settings: Settings) -> WriteFacts:
-    """Runs the self-tests."""
-    return WriteFacts(page_tracking.userfaultfd_works(), page_tracking.soft_dirty_works())
+    """Runs the self-test."""
+    from zerokernel.crossing import pages
+
+    return WriteFacts(settings.change_detection, pages.trial())
 
 
 def judge(facts: WriteFacts) -> list[Finding]:
-    """Always good: content is compared, which needs nothing of the machine."""
-    offered = [
-        f"{name}: {'it could (self-test right)' if not why else f'no ({why})'}"
-        for name, why in (
-            ("userfaultfd with PAGEMAP_SCAN", facts.userfaultfd),
-            ("soft-dirty bits", facts.soft_dirty),
-        )
-    ]
-    says = "by hashing contents. Page tracking is not used by this version; " + ", ".join(offered)
-    return [good("write tracking", says)]
+    """Good unless tracking is asked for: comparing contents needs nothing of the machine."""
+    if facts.wanted == "hash":
+        return [good(NAME, "by hashing contents, as the setting change_detection wants")]
+    if not facts.trouble:
+        says = "by the pages that were written (userfaultfd, self-test right); small ones by hash"
+        return [good(NAME, says)]
+    says = (
+        f"by hashing contents; the system does not tell which pages were written: {facts.trouble}"
+    )
+    if facts.wanted == "auto":
+        return [good(NAME, says)]
+    means = "Cells work; large arrays and tensors are read once more for each cell that uses them."
+    mend = 'Allow userfaultfd (Linux 6.7 or later), or set change_detection = "auto".'
+    return [limited(NAME, says, means, mend)]

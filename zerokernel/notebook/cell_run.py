@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import StdinNotImplementedError
 
+from zerokernel.ambient import Changes
+from zerokernel.ambient.quiet import quietly
 from zerokernel.crossing import Committed, Shipment
 from zerokernel.errors import (
     BrokerLost,
@@ -97,6 +99,8 @@ class CellRun:
         # The run's state; changed by the handlers below, on the main thread only.
         self._begun = time.monotonic()
         self._withheld: Shipment | None = None
+        self._news = Changes({}, {}, {}, [])  # of the surroundings, to go with the cell
+        self._notes: list[str] = []
         self._sent_bytes = 0
         self._granted: Granted | None = None
         self._started_at: float | None = None
@@ -316,8 +320,11 @@ class CellRun:
         What a worker's socket might not hold is withheld until the grant where the worker
         would not read it, or its memory is to be left to others meanwhile.
         """
+        self._news = link.surroundings.changes()
+        live, refused = self._connection.replica.sift(self._news.live)
+        self._notes = [*self._news.notes, *refused]
         names = self._connection.background_names.union(self._cell.names)
-        shipment = self._connection.replica.ship(sorted(names))
+        shipment = self._connection.replica.ship(sorted(names), live)
         self._withheld = shipment
         if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
@@ -343,7 +350,8 @@ class CellRun:
                 control_parent=cell.control_parent,
                 silent=cell.silent,
                 linger=self._options.background,
-            )
+            ),
+            self._news,
         )
 
     def _on_worker(self, link: WorkerLink, message: Message, buffers: list[memoryview]) -> None:
@@ -444,8 +452,9 @@ class CellRun:
             self._connection.drop_worker()
             raise CommitFailed(finished.error.get("evalue"))
         try:
-            staged = self._connection.replica.stage(payload, owners)
-            committed = staged.commit()
+            with quietly():  # the worker has imported and built all this before
+                staged = self._connection.replica.stage(payload, owners)
+                committed = staged.commit()
         except Exception as error:
             self._connection.drop_worker()  # its objects and ours no longer agree
             if isinstance(error, ZeroKernelError):
@@ -460,7 +469,7 @@ class CellRun:
         else:
             self._connection.background_names = frozenset()
         if self._connection.link is not None:
-            self._connection.link.apply_surroundings(staged.extra.get("ambient") or {})
+            self._notes += self._connection.link.take_over_surroundings(staged.extra)
         self._relay.finish(staged.extra.get("result"))
         if staged.extra.get("exit_now"):
             self._shell.exit_now = True
@@ -483,6 +492,6 @@ class CellRun:
                 returned_bytes=committed.byte_count,
                 total=time.monotonic() - self._begun,
                 worker_only=committed.worker_only,
-                notes=committed.notes,
+                notes=(*committed.notes, *self._notes),
             )
         )

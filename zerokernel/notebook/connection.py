@@ -228,7 +228,8 @@ class Connection:
 
             hidden = self._shell.user_ns_hidden
             own = {name: hidden[name] for name in _SHELLS_NAMES if name in hidden}
-            self._replica = KernelReplica(self._shell.user_ns, own)
+            detection = self._settings.change_detection
+            self._replica = KernelReplica(self._shell.user_ns, own, detection)
             travels_by_name(self._shell)
         return self._replica
 

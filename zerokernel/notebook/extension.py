@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from zerokernel import settings
+from zerokernel.ambient import begin
 from zerokernel.errors import UnsupportedPlatform, ZeroKernelError
 from zerokernel.notebook.display import shown_in_one_line
 
@@ -48,6 +49,7 @@ def load(shell: Any) -> None:
         raise shown_in_one_line(error) from None
     if problem := hide_devices():
         print(problem, file=sys.stderr)
+    begin(in_worker=False)
     loaded = _register(shell, _session(shell, values), values)
     _loaded[shell] = loaded
     atexit.register(loaded.session.close)

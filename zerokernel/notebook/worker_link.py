@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from zerokernel import memory
-from zerokernel.crossing import KernelReplica, Shipment, allocate, ambient
+from zerokernel.ambient import Changes, Surroundings
+from zerokernel.crossing import KernelReplica, Shipment, allocate
 from zerokernel.errors import MalformedMessage, ResultsTooLarge
 from zerokernel.messages import (
     CellFinished,
@@ -37,7 +38,7 @@ class WorkerLink:
         process: The worker's process id.
         fresh: Nothing was staged yet on this worker.
         known_files: Cells whose source the worker has.
-        surroundings: The ambient state on which both sides agreed last, None before that.
+        surroundings: The state around the names, as both sides agreed on it last.
     """
 
     def __init__(self, channel: Channel, process: int, settings: Settings) -> None:
@@ -48,7 +49,7 @@ class WorkerLink:
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
         self.known_files: set[str] = set()
-        self.surroundings: dict[str, Any] | None = None
+        self.surroundings = Surroundings(in_worker=False)
 
     @staticmethod
     def open(opened: SessionOpened, settings: Settings) -> WorkerLink:
@@ -114,18 +115,22 @@ class WorkerLink:
         self.fresh = False
         return self._send(Stage(tuple(shipment.specs)), shipment)
 
-    def run(self, cell: RunCell) -> None:
+    def run(self, cell: RunCell, news: Changes) -> None:
         """Has the worker run the cell on what was staged, in this process's surroundings."""
-        now = ambient.capture_ambient()
-        agreed, self.surroundings = self.surroundings, now
-        news = now if agreed is None else ambient.diff(agreed, now)
-        self._channel.send(cell, [pickle.dumps(news)])
+        self._channel.send(cell, [pickle.dumps((news.plain, news.ran))])
+        self.surroundings.sent()
 
-    def apply_surroundings(self, changed: dict[str, Any]) -> None:
-        """Writes what the cell changed of the surroundings into this process."""
-        if changed:
-            ambient.apply(changed)
-            self.surroundings = ambient.capture_ambient()
+    def take_over_surroundings(self, extra: dict[str, Any]) -> list[str]:
+        """Writes what the cell changed around the names into this process; gives notes.
+
+        Args:
+            extra: What came home beside names and changes; what is not ours stays in it.
+        """
+        notes = extra.pop("notes", [])
+        plain, ran = extra.pop("surroundings", None) or ({}, {})
+        live = {label: extra.pop(label) for label in extra.keys() - {"result", "error"}}
+        self.surroundings.committed()
+        return [*notes, *self.surroundings.enter(plain, ran), *self.surroundings.enter_live(live)]
 
     def answer_fetch(self, name: str, replica: KernelReplica) -> int:
         """Answers a name that the cell reads and that was not captured.

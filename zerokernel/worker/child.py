@@ -24,11 +24,15 @@ class Child:
     Args:
         kernel: Built in the forkserver.
         own_threads: The user's values of the variables that the forkserver set to one thread.
+        detection: The setting `change_detection`.
     """
 
-    def __init__(self, kernel: WorkerKernel, own_threads: dict[str, str | None]) -> None:
+    def __init__(
+        self, kernel: WorkerKernel, own_threads: dict[str, str | None], detection: str
+    ) -> None:
         self._kernel = kernel
         self._own_threads = own_threads
+        self._detection = detection
 
     def run(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """The worker's main. Never returns: it ends with the process."""
@@ -42,7 +46,9 @@ class Child:
         capture = OutputCapture(self._kernel.session)
         shell: Any = self._kernel.shell
         loop = CellLoop(shell.user_ns)
-        runner = TaskRunner(self._kernel, channel, control, interrupts, inbox, capture, loop)
+        runner = TaskRunner(
+            self._kernel, channel, control, interrupts, inbox, capture, loop, self._detection
+        )
         capture.start()
         inbox.start(runner.allocate)
         loop.start()

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     kernel = build_shell()
     _import_heavy_libraries()
     processes.adopt_orphans()
-    child = Child(kernel, own_threads)
+    child = Child(kernel, own_threads, settings.change_detection)
     _share_pages()
     supervisor = Supervisor(
         listener,

@@ -16,7 +16,9 @@ from IPython.core.async_helpers import _asyncio_runner
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import ExecutionResult
 
-from zerokernel.crossing import WorkerReplica, allocate, ambient
+from zerokernel.ambient import Surroundings, begin
+from zerokernel.ambient.quiet import quietly
+from zerokernel.crossing import WorkerReplica, allocate
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
     END_OF_INPUT,
@@ -65,6 +67,7 @@ class TaskRunner:
         inbox: Inbox,
         capture: OutputCapture,
         loop: CellLoop,
+        detection: str = "auto",
     ) -> None:
         shell: Any = kernel.shell
         self._shell = shell
@@ -75,11 +78,13 @@ class TaskRunner:
         self._inbox = inbox
         self._capture = capture
         self._loop = loop
-        self._replica = WorkerReplica(self._shell.user_ns)
+        self._replica = WorkerReplica(self._shell.user_ns, detection)
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
         self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
-        self._surroundings: dict[str, Any] | None = None  # as both sides agreed last
+        begin(in_worker=True)
+        self._surroundings = Surroundings(in_worker=True)
+        self._notes: list[str] = []  # what the receipt is to say of this cell
         self._bind: Bind | None = None  # a grant whose cell has not been found yet
         self._error: Output | None = None
         self._publishing = threading.RLock()
@@ -179,26 +184,19 @@ class TaskRunner:
             self._shell.compile._filename_map[file] = cell["number"]
 
     def _load(self, cell: RunCell) -> None:
-        self._enter_surroundings()
-        staged, self._staged = self._staged, []
-        modules = len(sys.modules)
-        for stage in staged:
-            self._replica.receive(bytes(stage.buffers[0]), self._owners.pop(id(stage.message)))
-        if len(sys.modules) != modules and self._surroundings is not None:
-            # What importing them drew from a generator, the notebook's import drew before.
-            ambient.apply(ambient.diff(ambient.capture_ambient(), self._surroundings))
-        namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
-
-    def _enter_surroundings(self) -> None:
-        """Makes this process's ambient state the notebook's: first all of it, then what is new."""
+        self._notes = []
         news, self._news = self._news, []
-        for changed in map(pickle.loads, news):
-            if self._surroundings is None:
-                self._surroundings = ambient.capture_ambient()
-                changed = ambient.diff(self._surroundings, changed)
-            if changed:
-                ambient.apply(changed)
-                self._surroundings = ambient.capture_ambient()
+        staged, self._staged = self._staged, []
+        with quietly():  # the notebook has imported and built all this before
+            for plain, ran in map(pickle.loads, news):
+                self._notes += self._surroundings.enter(plain, ran)
+            live: dict[str, Any] = {}
+            for stage in staged:
+                owners = self._owners.pop(id(stage.message))
+                live |= self._replica.receive(bytes(stage.buffers[0]), owners)
+            self._surroundings.loaded()
+        self._notes += self._surroundings.enter_live(live)
+        namespace.install(self._shell.user_ns, self._fetch, cell.closed, cell.absent)
 
     def _execute(self, cell: RunCell) -> Any:
         """Runs the cell as the kernel would: same file name, same In[n], same parent."""
@@ -260,12 +258,14 @@ class TaskRunner:
         self._capture.finish()
         self._capture.running = ""
         error = result.error_before_exec or result.error_in_exec
-        before, self._surroundings = self._surroundings or {}, ambient.capture_ambient()
+        news = self._surroundings.changes()
         extra: dict[str, Any] = {
-            "ambient": ambient.diff(before, self._surroundings),
+            "surroundings": (news.plain, news.ran),
+            "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
             "exit_now": bool(self._shell.exit_now),
+            **news.live,
         }
         self._shell.exit_now = False
         try:
@@ -290,6 +290,7 @@ class TaskRunner:
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
         self._deadline.measured(shipment.byte_count, time.monotonic() - begun)
         self._replica.returned()
+        self._surroundings.sent()
         self._forget_results()
 
     def _give_up(self, failure: Exception, what: str, ran: float) -> None:

@@ -153,8 +153,10 @@ DERIVED: list[Kinds] = [
     (
         is_array,
         "{p}[1:]|{p}[::2]|{p}.T|{p}.reshape(-1)|{p}[::-1]|{p}.view()|{p}.copy()|{p}[:0]|"
-        "np.concatenate([{p}, {p}])|{p}.astype('f4')|np.asfortranarray({p})|torch.from_numpy({p})",
+        "np.concatenate([{p}, {p}])|{p}.astype('f4')|np.asfortranarray({p})",
     ),
+    # Of memory that is read-only torch warns once a process, and so once more in a worker.
+    (lambda x: is_array(x) and x.flags.writeable, "torch.from_numpy({p})"),
     (is_tensor, "{p}[1:]|{p}.view(-1)|{p}.t()|{p}.detach()|{p}.clone()|{p}.numpy()|{p}[::2]"),
     (_is(bytearray), "np.frombuffer({p}, dtype='u1')|bytes({p})|{p}[2:]"),
     (_is(bytes), "np.frombuffer({p}, dtype='u1')|{p}[1:]"),
@@ -173,13 +175,11 @@ _ARRAY = "{p}.flat[0] = 7|{p} += 1|{p}[...] = 3|{p}.sort()|{p}[::2] *= 2|{p}.fla
 _ARRAY += "{p}.flags.writeable = False|{p}.shape = (-1,)|np.random.shuffle({p})|{p}[1:] = {p}[:-1]"
 _OBJECT = "{p}.a = {v}|{p}.b = {v}|del {p}.a|{p}.a, {p}.b = {p}.b, {p}.a|{p}.swap()|{p}.c = {v}"
 _LIST = "{p}.append({v})|{p}.pop()|{p}[0] = {v}|{p}.reverse()|{p}.insert(1, {v})|del {p}[0]|"
-_LIST += (
-    "{p}.extend([{v}, 1])|{p}.clear()|{p}[1:] = [{v}]|{p} *= 2|{p}[0], {p}[-1] = {p}[-1], {p}[0]"
-)
+_LIST += "{p}.extend([{v}, 1])|{p}.clear()|{p}[1:] = [{v}]|{p} *= 2|"
+_LIST += "{p}[0], {p}[-1] = {p}[-1], {p}[0]"
 _DICT = "{p}['x'] = {v}|{p}['k'] = {v}|{p}.pop(next(iter({p})))|{p}['x'] = {p}.pop('x')|"
-_DICT += (
-    "{p}.update(z={v}, x=1)|{p}.popitem()|{p}[Keyed(2)] = {v}|{p}.clear()|{p}.setdefault('s', {v})"
-)
+_DICT += "{p}.update(z={v}, x=1)|{p}.popitem()|{p}[Keyed(2)] = {v}|{p}.clear()|"
+_DICT += "{p}.setdefault('s', {v})"
 
 CHANGES: list[Kinds] = [
     (_plain_array, _ARRAY),
@@ -245,7 +245,6 @@ try: raise Mistake({v})
 except Mistake as n{i}: n{j} = n{i}.a
 raise Mistake({v})
 n{i} = random.random(), np.random.randint(99)
-with io.StringIO() as n{i}: n{i}.write('closed')
 print('before'); assert n{i} is n{j}
 n{i} = globals().get('n{j}')
 n{i} = vars().pop('n{j}', None)

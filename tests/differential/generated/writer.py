@@ -150,14 +150,14 @@ class _Writer:
         if kind < 5:
             return f"n{on % 6} = {self._fresh(how, value, places)}"
         if kind < 12:
-            return self._applied(CHANGES, places, on, how, value)
+            return silent(self._applied(CHANGES, places, on, how, value))
         if kind < 14:
             read = self._applied(DERIVED, places, on, how, value)
             return read and f"n{value % 6} = {read}"
         if kind < 15:
             words = {"i": on % 6, "j": value % 6, "v": self._value(how, places)}
             line = STATEMENTS[how % len(STATEMENTS)]
-            return line.format(**words, w=self._value(value, places))
+            return silent(line.format(**words, w=self._value(value, places)))
         return self._shown(places, on, how)
 
     def _applied(self, table: Any, places: Any, on: int, how: int, value: int) -> str | None:
@@ -244,6 +244,20 @@ def _children(item: Any) -> list[tuple[str, Any]]:
 
 def is_module(item: Any) -> bool:
     return isinstance(item, (types.ModuleType, type)) or type(item).__name__ == "Linear"
+
+
+def silent(line: str | None) -> str | None:
+    """The same showing no result, whose repr may order sets as it likes."""
+    return f"{line};" if line and _is_expression(line) else line
+
+
+@functools.lru_cache(20_000)
+def _is_expression(line: str) -> bool:
+    try:
+        compile(line, "<generated>", "eval")
+    except SyntaxError:
+        return False
+    return True
 
 
 @functools.cache

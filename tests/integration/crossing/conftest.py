@@ -14,7 +14,8 @@ from zerokernel.crossing import KernelReplica, allocate
 class Pair:
     """A notebook namespace here and a worker in a second interpreter."""
 
-    def __init__(self):
+    def __init__(self, detection="auto"):
+        self._detection = detection
         ours, theirs = socket.socketpair()
         script = pathlib.Path(__file__).with_name("second_interpreter.py")
         root = pathlib.Path(__file__).parents[3]
@@ -22,7 +23,12 @@ class Pair:
             [sys.executable, str(script), str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             cwd=root,
-            env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+            env={
+                "PYTHONPATH": str(root),
+                "PATH": "/usr/bin:/bin",
+                "OMP_NUM_THREADS": "1",
+                "DETECTION": detection,
+            },
         )
         theirs.close()
         self._socket = ours
@@ -33,7 +39,7 @@ class Pair:
     def reset(self, tell=True):
         self.namespace.clear()
         self.namespace["__name__"] = "__main__"
-        self.kernel = KernelReplica(self.namespace)
+        self.kernel = KernelReplica(self.namespace, detection=self._detection)
         if tell:
             self.reset_worker()
 
@@ -87,6 +93,20 @@ def shared_pair():
     pair = Pair()
     yield pair
     pair.close()
+
+
+@pytest.fixture(scope="session", params=["hash", "tracking"])
+def shared_detecting_pair(request):
+    pair = Pair(request.param)
+    yield pair
+    pair.close()
+
+
+@pytest.fixture
+def detecting_pair(shared_detecting_pair):
+    """The same for each way to find changes of buffers."""
+    shared_detecting_pair.reset()
+    return shared_detecting_pair
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The other end of the tests' socket pair: an interpreter that runs cells on a WorkerReplica."""
 
+import os
 import pickle
 import socket
 import sys
@@ -49,6 +50,9 @@ def fill(stream, views):
             view = view[stream.readinto(view) :]
 
 
+DETECTION = os.environ.get("DETECTION", "auto")
+
+
 class NeedsFetch(Exception):
     pass
 
@@ -76,14 +80,14 @@ def main():
     stream = socket.socket(fileno=int(sys.argv[1])).makefile("rwb")
     warnings.simplefilter("ignore")
     namespace = {"__name__": "__main__", "__builtins__": __builtins__}
-    replica = WorkerReplica(namespace)
+    replica = WorkerReplica(namespace, DETECTION)
     while True:
         head = receive(stream)
         if head.get("end"):
             return
         if head.get("reset"):
             namespace = {"__name__": "__main__", "__builtins__": __builtins__}
-            replica = WorkerReplica(namespace)
+            replica = WorkerReplica(namespace, DETECTION)
             continue
         if head.get("committed"):
             replica.returned()

@@ -17,7 +17,6 @@ from zerokernel.doctor import (
     containing,
     devices,
     limits,
-    page_tracking,
     places,
     reading,
     running,
@@ -105,8 +104,11 @@ CASES = [
     (reading, ReadingFacts(False), "memory reading", "limited", "by the system"),
     (reading, ReadingFacts(True, True), "memory reading", "limited", "emulate_ptrace_denied"),
     # write tracking
-    (writes, WriteFacts("", "wrong"), "write tracking", "good", r"hashing.*could.*no \(wrong\)"),
-    (writes, WriteFacts("denied", ""), "write tracking", "good", r"hashing.*no \(denied\).*could"),
+    (writes, WriteFacts("auto", ""), "write tracking", "good", "pages that were written"),
+    (writes, WriteFacts("auto", "denied"), "write tracking", "good", "hashing.*: denied"),
+    (writes, WriteFacts("hash", ""), "write tracking", "good", "hashing.*as the setting"),
+    (writes, WriteFacts("tracking", ""), "write tracking", "good", "pages that were written"),
+    (writes, WriteFacts("tracking", "denied"), "write tracking", "limited", "hashing.*: denied"),
     # places
     (places, PLACES, "runtime directory", "good", "/run/zk on ext4 with 1.0 TiB"),
     (places, runtime_at(kind="NFS", shared=True), "runtime directory", "bad", "other hosts"),
@@ -217,12 +219,3 @@ def test_a_check_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [one.state for one in found] == ["limited"] * len(CHECKS)
     assert {one.says for one in found} == {"could not be looked at: RuntimeError: no such luck"}
     assert "places" in [one.name for one in found]
-
-
-def test_write_tracking_is_tested_by_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that names pages that were not written, or none, counts as no answer."""
-    if page_tracking.userfaultfd_works():
-        pytest.skip(f"not offered here: {page_tracking.userfaultfd_works()}")
-    for wrong in ([], [(0, 4096)]):
-        monkeypatch.setattr(page_tracking, "_written", lambda start, size, w=wrong: w)
-        assert page_tracking.userfaultfd_works() == "it reports wrong pages"

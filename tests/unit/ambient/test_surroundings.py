@@ -5,31 +5,31 @@ import sys
 import numpy as np
 import pytest
 
-from zerokernel.crossing import ambient
+from zerokernel import ambient
 
 
 @pytest.fixture(autouse=True)
 def unchanged():
     """Puts this process back as it was."""
-    before = ambient.capture_ambient()
+    before = ambient.capture()
     yield
-    ambient.apply(ambient.diff(ambient.capture_ambient(), before))
+    ambient.apply(ambient.diff(ambient.capture(), before))
 
 
 def test_nothing_changed_is_nothing():
     """Two captures in a row differ in nothing."""
-    assert ambient.diff(ambient.capture_ambient(), ambient.capture_ambient()) == {}
+    assert ambient.diff(ambient.capture(), ambient.capture()) == {}
 
 
 def test_only_the_changed_variables_travel(monkeypatch):
     """New, changed and removed variables are in the difference, no other."""
     monkeypatch.setenv("ZK_A", "1")
     monkeypatch.setenv("ZK_B", "1")
-    before = ambient.capture_ambient()
+    before = ambient.capture()
     monkeypatch.setenv("ZK_A", "2")
     monkeypatch.delenv("ZK_B")
-    delta = ambient.diff(before, ambient.capture_ambient())
-    assert delta == {"environ": {"ZK_A": "2", "ZK_B": None}}
+    delta = ambient.diff(before, ambient.capture())
+    assert delta == {"environ": {"ZK_A": "2", "ZK_B": ambient.GONE}}
     os.environ.update(ZK_A="1", ZK_B="1")
     ambient.apply(delta)
     assert (os.environ["ZK_A"], os.environ.get("ZK_B")) == ("2", None)
@@ -37,12 +37,12 @@ def test_only_the_changed_variables_travel(monkeypatch):
 
 def test_directory_and_path(tmp_path, monkeypatch):
     """The working directory and sys.path go over, the latter into the same list."""
-    before = ambient.capture_ambient()
+    before = ambient.capture()
     monkeypatch.chdir(tmp_path)
     path = sys.path
     sys.path.append("somewhere")
-    delta = ambient.diff(before, ambient.capture_ambient())
-    ambient.apply(ambient.diff(ambient.capture_ambient(), before))
+    delta = ambient.diff(before, ambient.capture())
+    ambient.apply(ambient.diff(ambient.capture(), before))
     assert "somewhere" not in sys.path
     ambient.apply(delta)
     assert (os.getcwd(), sys.path[-1]) == (str(tmp_path), "somewhere")
@@ -60,11 +60,11 @@ def _torch_draw():
 def test_random_generators_go_on_where_the_other_stopped(draw):
     """What is drawn after applying a difference is what would have been drawn."""
     draw()
-    before = ambient.capture_ambient()
+    before = ambient.capture()
     draw()
-    delta = ambient.diff(before, ambient.capture_ambient())
+    delta = ambient.diff(before, ambient.capture())
     expected = draw()
-    ambient.apply(ambient.diff(ambient.capture_ambient(), before))
+    ambient.apply(ambient.diff(ambient.capture(), before))
     ambient.apply(delta)
     assert draw() == expected
 
@@ -73,6 +73,6 @@ def test_device_and_credentials_stay_with_their_process(monkeypatch):
     """What binds a process to its device or its user's tokens is not captured."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "secret")
-    found = ambient.capture_ambient()["environ"]
+    found = ambient.capture()["environ"]
     assert "CUDA_VISIBLE_DEVICES" not in found
     assert "JUPYTERHUB_API_TOKEN" not in found
