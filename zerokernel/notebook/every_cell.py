@@ -98,9 +98,12 @@ class EveryCell:
         kernel = getattr(self._shell, "kernel", None)
         if kernel is None:
             return True
+        header = kernel.get_parent().get("header") or {}
+        if header.get("session") == getattr(kernel.session, "session", ""):
+            return False  # the kernel itself asks, to start its debugger
         if not _runs_cells_of_notebook(kernel):
-            where = (kernel.get_parent().get("header") or {}).get("subshell_id")
-            self._tell("Cells of a subshell run", where or "the control channel", info.silent)
+            where = header.get("subshell_id") or "the control channel"
+            self._tell("Cells of a subshell run", where, info.silent)
             return False
         if getattr(getattr(kernel, "debugger", None), "is_started", False):
             self._tell("While the debugger is on, cells run", "the debugger", info.silent)
