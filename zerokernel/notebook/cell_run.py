@@ -471,7 +471,7 @@ class CellRun:
         if self._connection.link is not None:
             self._notes += self._connection.link.take_over_surroundings(staged.extra)
         self._relay.finish(staged.extra.get("result"))
-        if staged.extra.get("exit_now"):
+        if finished.exits:
             self._shell.exit_now = True
         self._relay.forward_payload(finished.payload)
         if finished.display_failed:

@@ -264,10 +264,8 @@ class TaskRunner:
             "notes": [*self._notes, *news.notes],
             "result": result.result,
             "error": error,
-            "exit_now": bool(self._shell.exit_now),
             **news.live,
         }
-        self._shell.exit_now = False
         try:
             shipment = self._replica.returns(extra)
         except Exception as failure:  # a class's own code, or ours: the kernel must hear of it
@@ -283,8 +281,10 @@ class TaskRunner:
             specs=shipment.specs,
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
+            exits=bool(self._shell.exit_now),
             left_running=self._loop.left_running,
         )
+        self._shell.exit_now = False
         self._shell.payload_manager.clear_payload()
         begun = time.monotonic()
         self._channel.send(finished, [shipment.payload, *shipment.buffers])
