@@ -283,6 +283,7 @@ class TaskRunner:
             payload=tuple(self._shell.payload_manager.read_payload()),
             exits=bool(self._shell.exit_now),
             left_running=self._loop.left_running,
+            exits=bool(self._shell.exit_now),
         )
         self._shell.exit_now = False
         self._shell.payload_manager.clear_payload()
