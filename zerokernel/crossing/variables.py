@@ -27,7 +27,7 @@ def reduce_variable(_packer: Any, variable: ContextVar[Any]) -> Any:
 def _recipe(variable: ContextVar[Any]) -> tuple[Any, ...]:
     for name, module in list(sys.modules.items()):
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
-            if value is variable and name != "__main__":
+            if value is variable and module.__name__ != "__main__":
                 return (_of_module, (name, attribute))
     identity = uuid.uuid4().hex
     _made[identity] = variable

@@ -177,7 +177,6 @@ class CellFinished(Message):
         ran: Seconds from the cell's first line to its last.
         display_failed: Whether showing a result raised; the error was shown as an output.
         payload: What the cell asks of the front end, such as a pager.
-        exits: Whether the cell ends the notebook's kernel (`exit`).
         left_running: Whether threads or tasks of cells go on, which use names of the notebook.
         exits: Whether the cell asked the kernel to end, as `exit` does.
     """
@@ -188,6 +187,5 @@ class CellFinished(Message):
     error: dict[str, Any] = field(default_factory=dict)
     display_failed: bool = False
     payload: tuple[dict[str, Any], ...] = ()
-    exits: bool = False
     left_running: bool = False
     exits: bool = False

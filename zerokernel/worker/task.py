@@ -281,7 +281,6 @@ class TaskRunner:
             specs=shipment.specs,
             error=shown,
             payload=tuple(self._shell.payload_manager.read_payload()),
-            exits=bool(self._shell.exit_now),
             left_running=self._loop.left_running,
             exits=bool(self._shell.exit_now),
         )
