@@ -32,10 +32,15 @@ def is_for_notebook(source: str) -> bool:
     lines = [line for line in source.splitlines() if line.strip()]
     if not lines:
         return True
-    if lines[0].split(maxsplit=1)[0] == MAGIC:
+    if _is_ours(source):
         return True
     code = [line for line in lines if not line.lstrip().startswith("#")]
     return all(map(_is_kernel_magic, code))
+
+
+def _is_ours(source: str) -> bool:
+    """Whether a cell begins with `%%gpu`."""
+    return source.split(maxsplit=1)[:1] == [MAGIC]
 
 
 def _is_kernel_magic(line: str) -> bool:
@@ -81,19 +86,22 @@ class EveryCell:
     ) -> bool:
         """Runs a cell's statements here, or the cell on a slice; the signature is IPython's."""
         info = getattr(kwargs.get("result"), "info", None)
-        if info is None or not nodelist or not self._is_for_slice(info):
+        if info is None or not nodelist or getattr(self._inside, "cell", False):
             return bool(await self._run(nodelist, cell_name, *args, **kwargs))
-        self._inside.cell = True
+        goes_out = self._is_for_slice(info)
+        if goes_out:
+            nodelist = _call_of_magic(info.raw_cell)
+        # Cells that a magic of the notebook runs again, as `%rerun` does, are the person's.
+        self._inside.cell = (
+            goes_out or not is_for_notebook(info.raw_cell) or _is_ours(info.raw_cell)
+        )
         try:
-            call = _call_of_magic(info.raw_cell)
-            return bool(await self._run(call, cell_name, *args, **kwargs))
+            return bool(await self._run(nodelist, cell_name, *args, **kwargs))
         finally:
             self._inside.cell = False
 
     def _is_for_slice(self, info: Any) -> bool:
-        if not self._wanted() or getattr(self._inside, "cell", False):
-            return False
-        if is_for_notebook(info.raw_cell):
+        if not self._wanted() or is_for_notebook(info.raw_cell):
             return False
         kernel = getattr(self._shell, "kernel", None)
         if kernel is None:
