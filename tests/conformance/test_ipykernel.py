@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ QUICK = (
 """Of test_kernel.py: one test of each gap that needs no kernel of its own, as far as may be."""
 
 
+AGAIN = {
+    "test_interrupt_during_input",
+    "test_interrupt_with_message",
+    "test_interrupt_during_pdb_set_trace",
+}
+"""They give a new kernel one second to reach a question; on a busy machine its worker is being
+forked then, and the interrupt withdraws the cell instead. Where one fails it is run once more."""
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     """Four simulated slices behind a broker that is warm, as on a server where others work."""
@@ -90,7 +100,11 @@ def run(machine: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Verdict]:
     def run_file(mode: str, file: str, *chosen: str) -> Verdict:
         suite = Suite(tmp_path / "suite", source, gpu_cells=mode)
         marked = [test for test in DESELECTED[mode] if test.startswith(f"{file}::")]
-        return suite.run(file, *chosen, deselected=[test.partition("::")[2] for test in marked])
+        verdict = suite.run(file, *chosen, deselected=[test.partition("::")[2] for test in marked])
+        if not verdict.failed or not verdict.failed <= AGAIN:
+            return verdict
+        again = suite.run(file, *sorted(verdict.failed))
+        return replace(again, passed=verdict.passed | again.passed)
 
     return run_file
 
