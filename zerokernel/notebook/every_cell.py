@@ -32,10 +32,15 @@ def is_for_notebook(source: str) -> bool:
     lines = [line for line in source.splitlines() if line.strip()]
     if not lines:
         return True
-    if lines[0].split(maxsplit=1)[0] == MAGIC:
+    if _is_ours(source):
         return True
     code = [line for line in lines if not line.lstrip().startswith("#")]
     return all(map(_is_kernel_magic, code))
+
+
+def _is_ours(source: str) -> bool:
+    """Whether a cell begins with `%%gpu`."""
+    return source.split(maxsplit=1)[:1] == [MAGIC]
 
 
 def _is_kernel_magic(line: str) -> bool:
@@ -67,7 +72,7 @@ class EveryCell:
         self._shell = shell
         self._wanted = wanted
         self._inside = threading.local()  # a cell of this thread runs; those in it are its own
-        self._told: set[str] = set()  # subshells that were told where their cells run
+        self._told: set[str] = set()  # who was told where their cells run
         self._run = shell.run_ast_nodes
         shell.run_ast_nodes = self.run_ast_nodes
 
@@ -81,44 +86,53 @@ class EveryCell:
     ) -> bool:
         """Runs a cell's statements here, or the cell on a slice; the signature is IPython's."""
         info = getattr(kwargs.get("result"), "info", None)
-        if info is None or not nodelist or not self._is_for_slice(info):
+        if info is None or not nodelist or getattr(self._inside, "cell", False):
             return bool(await self._run(nodelist, cell_name, *args, **kwargs))
-        self._inside.cell = True
+        goes_out = self._is_for_slice(info)
+        if goes_out:
+            nodelist = _call_of_magic(info.raw_cell)
+        # Cells that a magic of the notebook runs again, as `%rerun` does, are the person's.
+        self._inside.cell = (
+            goes_out or not is_for_notebook(info.raw_cell) or _is_ours(info.raw_cell)
+        )
         try:
-            call = _call_of_magic(info.raw_cell)
-            return bool(await self._run(call, cell_name, *args, **kwargs))
+            return bool(await self._run(nodelist, cell_name, *args, **kwargs))
         finally:
             self._inside.cell = False
 
     def _is_for_slice(self, info: Any) -> bool:
-        if not self._wanted() or getattr(self._inside, "cell", False):
+        if not self._wanted() or is_for_notebook(info.raw_cell):
             return False
-        if is_for_notebook(info.raw_cell):
+        kernel = getattr(self._shell, "kernel", None)
+        if kernel is None:
+            return True
+        header = kernel.get_parent().get("header") or {}
+        if header.get("session") == getattr(kernel.session, "session", ""):
+            return False  # the kernel itself asks, to start its debugger
+        if not _runs_cells_of_notebook(kernel):
+            where = header.get("subshell_id") or "the control channel"
+            self._tell("Cells of a subshell run", where, info.silent)
             return False
-        if self._is_elsewhere():
-            self._tell(info.silent)
+        if getattr(getattr(kernel, "debugger", None), "is_started", False):
+            self._tell("While the debugger is on, cells run", "the debugger", info.silent)
             return False
         return True
 
-    def _is_elsewhere(self) -> bool:
-        """Whether this is another thread than the one that runs the notebook's cells."""
-        kernel = getattr(self._shell, "kernel", None)
-        channel = getattr(kernel, "shell_channel_thread", None)
-        home = getattr(channel, "parent_thread", None) or threading.main_thread()
-        return threading.current_thread() is not home
-
-    def _tell(self, silent: bool) -> None:
-        parent = self._shell.kernel.get_parent() if hasattr(self._shell, "kernel") else {}
-        where = (parent.get("header") or {}).get("subshell_id") or ""
-        if silent or where in self._told:
+    def _tell(self, what: str, whom: str, silent: bool) -> None:
+        if silent or whom in self._told:
             return
-        self._told.add(where)
-        text = (
-            "zerokernel: cells of a subshell run in the notebook's own process, which has no GPU."
-        )
+        self._told.add(whom)
+        text = f"zerokernel: {what} in the notebook's own process, which has no GPU."
         self._shell.display_pub.publish(
             data={"text/plain": text}, metadata={"zerokernel": {"phase": "elsewhere"}}
         )
+
+
+def _runs_cells_of_notebook(kernel: Any) -> bool:
+    """Whether this is the thread that does, and not that of a subshell or the control channel."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    home = getattr(channel, "parent_thread", None) or threading.main_thread()
+    return threading.current_thread() is home
 
 
 def _call_of_magic(source: str) -> list[ast.stmt]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
+
 from zerokernel import errors
 from zerokernel.lifecycle import rule_of
 
@@ -33,9 +35,9 @@ def of_cell(shell: Any, error: BaseException | None, shown: dict[str, Any]) -> B
     """The cell's own exception, which shows itself with the worker's traceback.
 
     It is raised here, but its lines are the worker's: IPython asks an exception with
-    ``_render_traceback_`` for them. Three kinds never get that far: SystemExit, which IPython
+    ``_render_traceback_`` for them. Four kinds never get that far: SystemExit, which IPython
     shows in one line of its own; a SyntaxError, which it shows with our frames; and a group
-    of exceptions, which it prints, as the worker's IPython has done already.
+    of exceptions or a UsageError, which it prints, as the worker's IPython has done already.
 
     Args:
         shell: The notebook's shell.
@@ -45,7 +47,10 @@ def of_cell(shell: Any, error: BaseException | None, shown: dict[str, Any]) -> B
     if isinstance(error, SystemExit):
         return error
     lines = list(shown.get("traceback") or [])
-    if error is None or isinstance(error, SyntaxError):
+    if isinstance(error, UsageError):  # printed there, by a magic's own way of failing
+        error = _stand_in("UsageError", str(error))
+        _show_nothing_for(shell, error)
+    elif error is None or isinstance(error, SyntaxError):
         error = _stand_in(shown.get("ename", "Error"), shown.get("evalue", ""))
     elif _has_group(error):
         error = _stand_in(type(error).__name__, str(error), exceptions=_leaves(error))

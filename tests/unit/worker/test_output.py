@@ -17,8 +17,10 @@ def sent() -> Sent:
 
 @pytest.fixture
 def session(sent: Sent) -> PublishingSession:
-    def publish(kind: str, content: dict[str, Any], _: dict[str, Any], __: Sequence[Any]) -> None:
-        sent.append((kind, content))
+    def publish(
+        kind: str, content: dict[str, Any], _: dict[str, Any], __: Sequence[Any], **other: Any
+    ) -> None:
+        sent.append((kind, {**content, **other}))
 
     session = PublishingSession(key=b"")
     session.publish = publish
@@ -48,6 +50,29 @@ def test_it_is_an_outstream_that_is_open(stream: WorkerStream) -> None:
     assert not stream.isatty()
     stream.close()
     assert not stream.closed
+
+
+def test_a_thread_of_another_cell_writes_to_that(
+    stream: WorkerStream, session: PublishingSession, sent: Sent
+) -> None:
+    """Text belongs to the request that its thread was given, else to the cell that runs."""
+
+    def write(parent: dict[str, Any] | None) -> None:
+        if parent is not None:
+            stream.set_thread_parent({"header": parent})
+        stream.write(f"of {parent}")
+
+    earlier, current = {"msg_id": "earlier"}, {"msg_id": "current"}
+    session.running = "current"
+    stream.set_parent({"header": current})
+    for parent in (earlier, None, dict(current)):
+        thread = threading.Thread(target=write, args=(parent,))
+        thread.start()
+        thread.join()
+    stream.flush()
+    own = {"name": "stdout", "text": f"of Noneof {current}"}
+    others = {"name": "stdout", "text": f"of {earlier}", "parent": earlier}
+    assert sent == [("stream", own), ("stream", others)]
 
 
 def test_only_text_is_taken(stream: WorkerStream) -> None:
