@@ -21,10 +21,13 @@ def run() -> Any:
     connection.ensure_link.return_value = link
     connection.is_our_worker.return_value = True
     connection.replica.ship.return_value = MagicMock(byte_count=0, absent={})
+    connection.replica.sift.return_value = ({}, [])
     connection.drop_worker.side_effect = lambda: setattr(connection, "link", None)
+    connection.background_names = frozenset()
     shell = MagicMock()
     shell.compile._filename_map = {}
-    return CellRun(shell, connection, MagicMock(), MagicMock(duration=60.0), MagicMock())
+    cell = MagicMock(source="pass", names=())
+    return CellRun(shell, connection, cell, MagicMock(duration=60.0), MagicMock())
 
 
 def granted(run: Any) -> Granted:
