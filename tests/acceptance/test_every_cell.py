@@ -259,7 +259,7 @@ def test_what_a_cell_leaves_running_goes_on(every: Kernel) -> None:
 def test_line_magics_about_the_notebook_stay_there(every: Kernel) -> None:
     """`%gpu why` and the history are the notebook's; so is switching the mode off and on."""
     every.run("marker_of_this_test = 1")
-    assert "cell" in every.run("%gpu why").text()
+    assert "Cell In[" in every.run("%gpu why").text()
     assert "marker_of_this_test" in every.run("%history -l 3").text()
     every.run("%config GpuMagics.gpu_cells = 'marked'")
     here = every.run("import os; os.getpid()").outputs[-1]["data"]["text/plain"]
