@@ -5,8 +5,8 @@ model of 200 tensors of which one is changed; 5,000 tiny tensors; a million smal
 unchanged; a thousand objects with fifty functions; 1 MB that is used in a namespace of gigabytes.
 Beside it, in the same run: `numpy.copy`, push and pull of ipyparallel, dumps + loads of
 cloudpickle. Times are whole cells seen from outside the kernel, less those of a no-op `%%gpu`
-cell. A second table gives the memory that both processes need at most beyond the notebook's own copy of the data.
-Takes about three minutes and 6 GiB of memory.
+cell. A second table gives the memory that both processes need at most beyond the notebook's own
+copy of the data. Takes about three minutes and 6 GiB of memory.
 """
 
 from __future__ import annotations
