@@ -352,7 +352,8 @@ class CellRun:
 
     def _ask(self, request: InputRequest) -> InputReply:
         try:
-            return InputReply(self._relay.ask(request.prompt, request.password))
+            with self._interrupts.raising():
+                return InputReply(self._relay.ask(request.prompt, request.password))
         except KeyboardInterrupt:
             return InputReply("", interrupted=True)
 

@@ -27,6 +27,7 @@ class Loaded:
     session: Any
     magics: Any
     matcher: Any
+    post_mortem: Any
 
 
 # The one piece of state of this module; a shell's entry ends with it.
@@ -69,13 +70,16 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     from zerokernel.notebook.completion import option_matcher
     from zerokernel.notebook.in_place import to_plain_cell
     from zerokernel.notebook.magics import GpuMagics
+    from zerokernel.notebook.post_mortem import PostMortem
 
     magics = GpuMagics(shell, session, values)
     shell.register_magics(magics)
+    post_mortem = PostMortem(shell, session)
+    post_mortem.install()
     matcher = option_matcher(session.sizes)
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(to_plain_cell)
-    return Loaded(session, magics, matcher)
+    return Loaded(session, magics, matcher, post_mortem)
 
 
 def unload(shell: Any) -> None:
@@ -85,6 +89,7 @@ def unload(shell: Any) -> None:
         return
     from zerokernel.notebook.in_place import to_plain_cell
 
+    loaded.post_mortem.remove()
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("gpu", None)
     shell.magics_manager.registry.pop(type(loaded.magics).__name__, None)

@@ -43,6 +43,18 @@ class InterruptCount:
         finally:
             signal.signal(signal.SIGINT, previous)
 
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raises KeyboardInterrupt within this block of `counting`, where a person is asked."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        counting = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, counting)
+
     def close(self) -> None:
         """Gives the pipe back."""
         os.close(self._read_end)
