@@ -329,6 +329,8 @@ class CellRun:
         self._withheld = shipment
         if shipment.byte_count <= SOCKET_BYTES or link.may_stage(shipment.byte_count):
             self._send(link, shipment)
+        # While the worker loads: what a thread of the notebook changes from now on is news.
+        self._connection.replica.settle()
 
     def _send(self, link: WorkerLink, shipment: Shipment) -> None:
         self._withheld = None

@@ -146,7 +146,9 @@ class WorkerLink:
             self._channel.send(FetchedName(name, found=False))
             return 0
         reason = shipment.absent.get(name, "")
-        return self._send(FetchedName(name, True, reason, tuple(shipment.specs)), shipment)
+        size = self._send(FetchedName(name, True, reason, tuple(shipment.specs)), shipment)
+        replica.settle()
+        return size
 
     def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Sends a message, from any thread."""
