@@ -38,6 +38,7 @@ LIBRARIES_OWN = {"TORCHINDUCTOR_CACHE_DIR"}  # torch sets it when some module of
 # What the interpreter, abc and copyreg keep in a class for themselves.
 UNTOLD = {"__dict__", "__weakref__", "_abc_impl", "__slotnames__"}
 UNTOLD |= {"__firstlineno__", "__static_attributes__"}
+UNTOLD |= {"_autograd_function_id"}  # counts what torch has imported of itself by then
 
 
 class Report:
