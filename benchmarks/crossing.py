@@ -3,9 +3,9 @@
 A 256 MiB array and tensor at their first crossing, unchanged, changed there and made there; a
 model of 200 tensors of which one is changed; 5,000 tiny tensors; a million small objects first and
 unchanged; a thousand objects with fifty functions; 1 MB that is used in a namespace of gigabytes.
-Beside it, in the same run: `numpy.copy`, push and pull of ipyparallel, dumps + loads of
-cloudpickle. Times are whole cells seen from outside the kernel, less those of a no-op `%%gpu`
-cell. A second table gives the memory that both processes need at most beyond the notebook's own copy of the data.
+Beside it: `numpy.copy`, push and pull of ipyparallel, dumps + loads of cloudpickle in this run.
+Times are whole cells seen from outside the kernel, less those of a no-op `%%gpu` cell. A second
+table gives the memory that both processes need at most beyond the notebook's own copy of the data.
 Takes about three minutes and 6 GiB of memory.
 """
 

@@ -10,26 +10,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_ABSENT = object()
 
-class _Muted:
-    """A stream that drops what one thread writes, while it lasts."""
+
+class _Mute:
+    """Drops what one thread writes to a stream, which stays the object that it is."""
 
     def __init__(self, stream: Any, thread: int) -> None:
         self._stream, self._thread = stream, thread
-        self.lasts = True
+        self._held = vars(stream).get("write", _ABSENT)
+        self._write = stream.write
+        stream.write = self._write_others
 
-    def _drops(self) -> bool:
-        return self.lasts and threading.get_ident() == self._thread
+    def _write_others(self, text: str) -> Any:
+        return len(text) if threading.get_ident() == self._thread else self._write(text)
 
-    def write(self, text: str) -> Any:
-        return len(text) if self._drops() else self._stream.write(text)
+    def end(self) -> None:
+        if self._held is _ABSENT:
+            vars(self._stream).pop("write", None)
+        else:
+            self._stream.write = self._held
 
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def _mute(stream: Any, thread: int) -> _Mute | None:
+    try:
+        return _Mute(stream, thread)
+    except (AttributeError, TypeError):  # none, or a stream of a kind that cannot be muted
+        return None
 
 
 @contextmanager
@@ -40,8 +47,7 @@ def quietly() -> Iterator[None]:
     later. Other threads are not touched.
     """
     thread = threading.get_ident()
-    streams = sys.stdout, sys.stderr
-    muted = [_Muted(stream, thread) for stream in streams]
+    muted = [_mute(stream, thread) for stream in {id(s): s for s in _streams()}.values()]
     show: Any = vars(warnings)["_showwarnmsg"]
     handle = logging.Logger.handle
 
@@ -53,7 +59,6 @@ def quietly() -> Iterator[None]:
         if threading.get_ident() != thread:
             handle(self, record)
 
-    sys.stdout, sys.stderr = muted
     vars(warnings)["_showwarnmsg"] = show_others
     logging.Logger.handle = handle_others  # type: ignore[method-assign]  # given back below
     try:
@@ -61,8 +66,10 @@ def quietly() -> Iterator[None]:
     finally:
         logging.Logger.handle = handle  # type: ignore[method-assign]  # as it was
         vars(warnings)["_showwarnmsg"] = show
-        # What ran meanwhile may have put other streams there, which stay.
-        sys.stdout = streams[0] if sys.stdout is muted[0] else sys.stdout
-        sys.stderr = streams[1] if sys.stderr is muted[1] else sys.stderr
-        for stream in muted:
-            stream.lasts = False
+        for mute in muted:
+            if mute is not None:
+                mute.end()
+
+
+def _streams() -> tuple[Any, Any]:
+    return sys.stdout, sys.stderr

@@ -6,6 +6,8 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from itertools import compress, repeat
+from operator import is_, sub
 from typing import Any
 
 
@@ -20,18 +22,22 @@ def unreachable(strong: dict[int, Any], weak: Iterable[Any], alone: int) -> list
         weak: Objects that the table knows and does not hold; cycles lead through them.
         alone: `sys.getrefcount` of an object that only a dict holds.
     """
-    group = {id(item): item for item in (*strong.values(), *weak)}
-    for item in gc.get_referents(*group.values()):
-        if type(item) is dict:  # of an instance, perhaps
-            group.setdefault(id(item), item)
-    item = None
+    group = {id(item): item for item in filter(gc.is_tracked, (*strong.values(), *weak))}
+    item: Any = None
+    referents: Any = gc.get_referents(*group.values())
+    for item in compress(referents, map(is_, map(type, referents), repeat(dict))):
+        group.setdefault(id(item), item)  # of an instance, perhaps
+    item = referents = None  # they would count as references
     inside = Counter(map(id, gc.get_referents(*group.values())))
-    inside.update(map(id, strong.values()))
-    counts = zip(group, map(sys.getrefcount, group.values()), strict=True)
-    level = [number for number, count in counts if count - inside[number] > alone]
+    inside.update(map(id, filter(gc.is_tracked, strong.values())))
+    outside = map(sub, map(sys.getrefcount, group.values()), map(inside.__getitem__, group))
+    level = list(compress(group, map(alone.__lt__, outside)))
     held = set(level)
     while level:
-        below = gc.get_referents(*map(group.__getitem__, level))
-        level = list((set(map(id, below)) & group.keys()) - held)
+        below = filter(gc.is_tracked, gc.get_referents(*map(group.__getitem__, level)))
+        level = [number for number in dict.fromkeys(map(id, below)) if number in group]
+        level = [number for number in level if number not in held]
         held.update(level)
-    return [token for token, item in strong.items() if id(item) not in held]
+    inner = filter(gc.is_tracked, strong.values())
+    lost = set(map(id, inner)) - held
+    return [token for token, item in strong.items() if id(item) in lost] if lost else []

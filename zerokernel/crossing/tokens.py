@@ -20,6 +20,8 @@ from zerokernel.crossing import cycles
 _SHIPMENTS = 16
 """Cycles are looked for after this many shipments, if the table has grown by half."""
 
+_PER_SHIPMENT = 20_000  # objects for which a shipment more is waited: looking takes 2 µs for each
+
 _ROUNDS = 20  # a long chain of weakly held links is let go over several calls
 
 SPACE = 1 << 40
@@ -211,7 +213,7 @@ class Ledger:
 
     def prune(self) -> None:
         """Lets go of what only this table holds, and notices what died."""
-        if self._shipments >= _SHIPMENTS:
+        if self._shipments >= _SHIPMENTS + len(self._strong) // _PER_SHIPMENT:
             self._prune_cycles()
         for _ in range(_ROUNDS):
             self.bury()

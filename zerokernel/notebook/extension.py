@@ -29,6 +29,7 @@ class Loaded:
     magics: Any
     matcher: Any
     every_cell: Any
+    post_mortem: Any
 
 
 # The one piece of state of this module; a shell's entry ends with it.
@@ -73,14 +74,17 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     from zerokernel.notebook.every_cell import EveryCell
     from zerokernel.notebook.in_place import to_plain_cell
     from zerokernel.notebook.magics import GpuMagics
+    from zerokernel.notebook.post_mortem import PostMortem
 
     magics = GpuMagics(shell, session, values)
     shell.register_magics(magics)
+    post_mortem = PostMortem(shell, session)
+    post_mortem.install()
     matcher = option_matcher(session.sizes)
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(to_plain_cell)
     every_cell = EveryCell(shell, lambda: magics.gpu_cells == "all")
-    return Loaded(session, magics, matcher, every_cell)
+    return Loaded(session, magics, matcher, every_cell, post_mortem)
 
 
 def session_of(shell: Any) -> Any:
@@ -96,6 +100,7 @@ def unload(shell: Any) -> None:
         return
     from zerokernel.notebook.in_place import to_plain_cell
 
+    loaded.post_mortem.remove()
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("gpu", None)
     shell.magics_manager.registry.pop(type(loaded.magics).__name__, None)

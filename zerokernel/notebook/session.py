@@ -36,6 +36,8 @@ class Session:
         self._connection = Connection(shell, settings)
         self._run: CellRun | None = None
         self._story: Story | None = None  # of the latest cell
+        # What shows the latest cell's error, by which it is known again; and its worker.
+        self._failed: tuple[Any, Any] = (None, None)
 
     def __repr__(self) -> str:
         return f"<Session {self._connection!r}, {'running' if self._run else 'idle'}>"
@@ -83,9 +85,19 @@ class Session:
                 # What died while nobody used it costs the next cell nothing but time.
                 if last_try or self._run.began or not error.again:
                     raise
+            except BaseException as error:
+                self._failed = (_lines_of(error), self._connection.link)
+                raise
             finally:
                 self._run = None
             self._connection.refresh()
+
+    def has_frames(self, error: BaseException) -> bool | None:
+        """Whether the worker still has the frames of an error; None where it is no cell's."""
+        lines, link = self._failed
+        if lines is None or lines is not _lines_of(error):
+            return None
+        return link is not None and link is self._connection.link
 
     def cancel(self) -> str:
         """Withdraws what waits or runs now. For another thread than the one that runs it."""
@@ -145,3 +157,8 @@ class Session:
         """Names of the sizes that may be asked for; () before the broker has answered."""
         opened = self._connection.opened
         return opened.sizes if opened is not None else ()
+
+
+def _lines_of(error: BaseException) -> Any:
+    """What shows an error with the worker's lines; None where it has none of them."""
+    return getattr(error, "_render_traceback_", None)

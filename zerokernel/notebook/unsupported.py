@@ -35,5 +35,8 @@ class UnsupportedSession:
         """Gives none."""
         return ()
 
+    def has_frames(self, error: BaseException) -> None:
+        """None: no error is of a worker's cell."""
+
     def close(self) -> None:
         """Does nothing."""

@@ -90,6 +90,16 @@ class WorkerKernel(IPythonKernel):
         return self.ask_input(prompt, password)
 
 
+def break_into(*arguments: Any, **options: Any) -> None:
+    """What ``breakpoint()`` does: pdb where the person can answer it, else nothing."""
+    kernel: Any = WorkerKernel.instance()
+    content = kernel.shell.get_parent().get("content") or {}
+    if content.get("allow_stdin"):
+        from IPython.core.debugger import Pdb
+
+        Pdb().set_trace(sys._getframe(1))
+
+
 def build_shell() -> WorkerKernel:
     """Builds kernel and shell in the forkserver; a fork finds them ready.
 
@@ -116,6 +126,7 @@ def build_shell() -> WorkerKernel:
     shell.history_manager.outputs = NoOutputs()
     travels_by_name(shell)
     _warm_up(kernel.shell)
+    sys.breakpointhook = break_into
     return kernel
 
 

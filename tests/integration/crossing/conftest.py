@@ -72,6 +72,10 @@ class Pair:
             raise error
         return committed
 
+    def acknowledge(self):
+        """Tells the worker that what it returned was committed."""
+        send(self.stream, {"committed": True})
+
     def _answer(self):
         while True:
             head = receive(self.stream)

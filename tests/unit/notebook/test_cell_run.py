@@ -14,17 +14,15 @@ from zerokernel.notebook.cell_run import CellRun
 
 
 @pytest.fixture
-def run() -> Any:
-    link = MagicMock(known_files=set())
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    link = MagicMock()
     link.receive.side_effect = TimeoutError
     connection = MagicMock(id="s", link=link)
-    connection.ensure_link.return_value = link
     connection.is_our_worker.return_value = True
-    connection.replica.ship.return_value = MagicMock(byte_count=0, absent={})
     connection.drop_worker.side_effect = lambda: setattr(connection, "link", None)
-    shell = MagicMock()
-    shell.compile._filename_map = {}
-    return CellRun(shell, connection, MagicMock(), MagicMock(duration=60.0), MagicMock())
+    run = CellRun(MagicMock(), connection, MagicMock(), MagicMock(duration=60.0), MagicMock())
+    monkeypatch.setattr(run, "_prepare", MagicMock())
+    return run
 
 
 def granted(run: Any) -> Granted:

@@ -6,6 +6,7 @@ what the cell changed. What the person does reaches the notebook's copy.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from zerokernel.crossing.adapters.adapter import Adapter
@@ -60,6 +61,9 @@ def make_widget(kind: Any, model: str) -> Any:
     made: Any = kind.__new__(kind)
     line = comm.create_comm(comm_id=model, target_name="jupyter.widget", primary=False)
     comm.get_comm_manager().register_comm(line)
+    kernel: Any = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
+    if kernel is not None and hasattr(line, "kernel") and kernel.initialized():
+        line.kernel = kernel.instance()  # which else is known once it has sent something itself
     made.comm = line
     return made
 

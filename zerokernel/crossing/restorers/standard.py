@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from zerokernel.crossing.parts import Missing
 from zerokernel.crossing.restorer import Restorer, attributes_of, put_attributes
 
 
@@ -95,12 +96,19 @@ def _weak_values(item: Any) -> Any:
 
 
 def _put_weak_mapping(item: Any, state: Any) -> None:
-    item.clear()
-    item.update(state)
+    """By what differs, so that the references that are inside stay the same."""
+    live = {id(key): (key, value) for key, value in item.items()}
+    wanted = {id(key) for key, _ in state}
+    for number, (key, _) in live.items():
+        if number not in wanted:
+            del item[key]
+    for key, value in state:
+        if live.get(id(key), (None, Missing))[1] is not value:
+            item[key] = value
 
 
 def _put_weak_set(item: Any, state: Any) -> None:
-    item.clear()
+    item.intersection_update(state)
     item.update(state)
 
 

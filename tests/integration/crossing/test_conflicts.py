@@ -1,0 +1,54 @@
+"""What a thread of the notebook changed while a cell ran is kept, and said."""
+
+import pytest
+
+SETUP = (
+    "import numpy as np; from collections import deque\n"
+    "n = 0; gone = 1; l = [1]; d = {'a': 1}; s = {1}; q = deque([1]); t = [[0]]\n"
+    "class C: pass\nc = C(); c.v = 1\n"
+    "small = np.zeros(3); big = np.zeros(300_000); b = bytearray(b'abc')\n"
+    "import pandas as pd; f = pd.DataFrame({'a': [1, 2]})"
+)
+CASES = {
+    # what the cell does, what a thread does meanwhile, how it looks after, the words of the note
+    "name bound by both": ("n = 1", "n = 2", "n", "2", "`n` was bound"),
+    "name deleted by the cell": ("del gone", "gone = 5", "gone", "5", "`gone` was bound"),
+    "name bound by the cell alone": ("m = 1", "m = 2", "m", "2", "`m` was bound"),
+    "list": ("l.append(2)", "l.append(3)", "l", "[1, 3]", "list"),
+    "dict": ("d['a'] = 2", "d['b'] = 3", "d", "{'a': 1, 'b': 3}", "dict"),
+    "set": ("s.add(2)", "s.add(3)", "s", "{1, 3}", "set"),
+    "deque": ("q.append(2)", "q.append(3)", "list(q)", "[1, 3]", "deque"),
+    "instance": ("c.v = 2", "c.w = 3", "vars(c)", "{'v': 1, 'w': 3}", "C"),
+    "bytearray": ("b[0] = 65", "b[1] = 66", "b", "bytearray(b'aBc')", "bytearray"),
+    "small array": ("small[0] = 1", "small[1] = 2", "small.tolist()", "[0.0, 2.0, 0.0]", "ndarray"),
+    "large array, the same place": ("big[0] = 1", "big[0] = 2", "big[0].item()", "2.0", "ndarray"),
+    "large array, far apart": ("big[0] = 1", "big[-1] = 2", "big.sum().item()", "2.0", "ndarray"),
+    "frame": ("f.loc[0, 'a'] = 5", "f.loc[1, 'a'] = 7", "f.a.tolist()", "[1, 7]", ""),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_notebooks_change_is_kept_and_told(pair, case):
+    """Nothing is overwritten, the rest comes home, and the next cell sees the truth."""
+    cell, thread, look, expected, words = CASES[case]
+    pair.plain(SETUP)
+    pair.cell(f"t[0].append(1)\n{cell}", commit=False)
+    exec(thread, pair.namespace)  # as a thread does: no cell of the notebook's runs
+    done = pair.staged.commit()
+    pair.acknowledge()
+    assert repr(eval(look, pair.namespace)) == expected
+    assert any(words in note and "was kept" in note for note in done.notes), done.notes
+    assert pair.namespace["t"] == [[0, 1]]
+    pair.cell(f"seen = repr({look})")
+    assert pair.namespace["seen"] == expected
+
+
+def test_what_only_a_thread_changed_is_no_conflict(pair):
+    """It stays, nothing is said, and the next cell sees it."""
+    pair.plain(SETUP)
+    pair.cell("t[0].append(1); n", commit=False)
+    exec("l.append(3); big[5] = 1; n = 4; d.clear()", pair.namespace)
+    assert pair.staged.commit().notes == ()
+    pair.acknowledge()
+    pair.cell("seen = (l, big[5].item(), n, d)")
+    assert pair.namespace["seen"] == ([1, 3], 1.0, 4, {})
