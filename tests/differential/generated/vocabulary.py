@@ -165,7 +165,7 @@ DERIVED: list[Kinds] = [
     ),
     (_is(bytearray), "bytes({p})|{p}[2:]|{p}.copy()"),
     (_is(bytes), "np.frombuffer({p}, dtype='u1')|{p}[1:]"),
-    (_is(list), "{p}[1:]|{p} + {p}|{p}.append|iter({p})|tuple({p})|{p}.copy()"),
+    (_is(list), "{p}[1:]|{p} + {p}|{p}.append|tuple({p})|{p}.copy()"),
     (_is(dict), "dict({p})|list({p}.values())|list({p})"),
     (_is(tuple), "list({p})|{p} + (1,)"),
     (_named("Node", "Point"), "{p}.grow|copy.copy({p})|copy.deepcopy({p})"),
