@@ -19,8 +19,6 @@ LEFT_OUT = re.compile(r"%load_ext|^%gpu|^%%expect|--cpu|zerokernel|getpid", re.M
 
 KNOWN_DIFFERENCES = {
     "classification-study": "the HTML of a fitted search differs in a detail",
-    "digits-with-torch": "a stream that torch took hold of cannot be written back",
-    "01-first-lease": "a stream that torch took hold of cannot be written back",
 }
 """Notebooks that do not show the same yet, each with the reason. Strict."""
 
