@@ -73,13 +73,14 @@ def test_breakpoint_stops_where_somebody_can_answer(kernel):
     assert plain(kernel, "print(y)") == "1"
 
 
-def test_a_debugger_that_is_left_ends_the_cell_and_not_the_worker(kernel):
-    """Quitting ends it as it does a plain cell; interrupting asks again."""
+@pytest.mark.parametrize("answer", ["q", STOP])
+def test_a_debugger_that_is_left_ends_the_cell_and_not_the_worker(kernel, answer):
+    """Quitting ends it as it does a plain cell, and so does interrupting."""
     code = "import pdb\ndef f():\n    pdb.set_trace()\n    return 2\nf()"
-    expected, _ = talk(kernel, code, "q")
-    run, _ = talk(kernel, f"%%gpu\n{code}", STOP, "q")
+    expected, _ = talk(kernel, code, answer)
+    run, _ = talk(kernel, f"%%gpu\n{code}", answer)
     assert [run.reply.get(k) for k in WORDS] == [expected.reply.get(k) for k in WORDS]
-    assert "--KeyboardInterrupt--" in run.text()
+    assert ("--KeyboardInterrupt--" in run.text()) == (answer is STOP)
     assert kernel.run("%%gpu\nz = 1").status == "ok"
 
 

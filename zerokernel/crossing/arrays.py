@@ -289,15 +289,16 @@ def _view_of_storage(root: Any, dtype: Any, shape: Any, strides: Any, offset: in
     import torch
 
     size = dtype.itemsize
-    if dtype.kind in "iufcb" and all(s >= 0 and s % size == 0 for s in (*strides, offset)):
-        try:
-            of = torch.from_numpy(np.empty(0, dtype)).dtype
-        except TypeError:
-            return np.ndarray(shape, dtype, byte_array(root), offset, strides)
-        tensor = torch.empty(0, dtype=of)
+    try:
+        of = torch.from_numpy(np.empty(0, dtype)).dtype
+    except TypeError:
+        return np.ndarray(shape, dtype, byte_array(root), offset, strides)
+    tensor = torch.empty(0, dtype=of)
+    if all(s >= 0 and s % size == 0 for s in (*strides, offset)):
         tensor.set_(root, offset // size, tuple(shape), tuple(s // size for s in strides))
         return tensor.numpy()
-    return np.ndarray(shape, dtype, byte_array(root), offset, strides)
+    tensor.set_(root, 0, (root.nbytes() // size,), (1,))
+    return np.ndarray(shape, dtype, tensor.numpy(), offset, strides)
 
 
 def order_of(item: Any) -> str | None:

@@ -14,6 +14,7 @@ import marshal
 import pickle
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -487,7 +488,14 @@ def _refuse(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
+def _reduce_counter(packer: Packer, obj: Any) -> Reduced:
+    """Its own way makes a dict of it first, which cannot hold the counter itself."""
+    state = vars(obj) or None
+    return (copyreg.__newobj__, (type(obj),), state, None, iter(dict.items(obj)))  # type: ignore[attr-defined]  # part of pickle's protocol
+
+
 _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
+    Counter: _reduce_counter,
     types.FunctionType: Packer.reduce_function,
     types.CodeType: _reduce_code,
     types.MappingProxyType: _reduce_proxy,

@@ -152,6 +152,8 @@ class Staged:
                     "the notebook's version was kept"
                 )
                 self._replica.stale.add(token)
+                if form == "buffer":  # what the worker has is not known any more: all of it goes
+                    self._replica.labels.pop(token, None)
                 if form == "replace":  # the worker goes on with the new object under its token
                     gone.append(token)
             elif form == "replace":

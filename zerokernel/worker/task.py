@@ -323,7 +323,8 @@ class TaskRunner:
             raise KeyError(name)
         if answer.absent:
             raise CannotTravel(answer.absent)
-        return self._replica.absorb(bytes(received.buffers[0]), self._owners.pop(id(answer)))
+        owners = self._owners.pop(id(answer))
+        return self._replica.absorb(bytes(received.buffers[0]), owners)[name]
 
     def _ask_input(self, prompt: str, password: bool) -> str:
         self._channel.send(InputRequest(prompt, password))
