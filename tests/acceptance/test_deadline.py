@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +122,7 @@ def test_an_interrupt_that_cannot_get_through_ends_the_worker(machine, kernel):
     worker = worker_pid(kernel)
     cell = kernel.submit(f"%%gpu -d 100\nx.append(2)\nprint('started', flush=True)\n{LONG_CALL}")
     kernel.watch(cell, started)
+    wait_until(lambda: "sleep" in Path(f"/proc/{worker}/wchan").read_text(), "the long call")
     kernel.interrupt()
     error = kernel.collect(cell, timeout=10).error()
     assert error["ename"] == "KeyboardInterrupt"
