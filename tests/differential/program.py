@@ -9,8 +9,11 @@ that watch objects die; ``[ignore NAMES]`` leaves out names that are documented 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 DIRECTORY = Path(__file__).parent / "programs"
 _HEAD = re.compile(r"# === ([\w-]+)(?: \[(free|ignore [\w ]+)\])?: (.+)")
@@ -78,6 +81,22 @@ def _cells(text: str, origin: str) -> tuple[Cell, ...]:
             raise ValueError(f"{origin}: text before the first cell: {source!r}")
         flag, lines = mark[1] is not None, []
     return tuple(cells)
+
+
+def as_cases(
+    programs: Iterable[Program], differences: Mapping[str, str]
+) -> list[pytest.ParameterSet]:
+    """The programs as cases of a test; those that do not agree yet are expected to fail."""
+    return [
+        pytest.param(
+            program,
+            id=program.name,
+            marks=[pytest.mark.xfail(reason=reason, strict=True)]
+            if (reason := differences.get(program.name))
+            else [],
+        )
+        for program in programs
+    ]
 
 
 def load_all(directory: Path = DIRECTORY) -> list[Program]:

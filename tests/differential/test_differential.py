@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.differential.judge import Pair
-from tests.differential.program import Program, load_all
+from tests.differential.program import Program, as_cases, load_all
 
 KNOWN_DIFFERENCES: dict[str, str] = {
     "train-over-two-cells": "an optimizer's step, as its scheduler wrapped it, does not travel",
@@ -11,20 +11,7 @@ KNOWN_DIFFERENCES: dict[str, str] = {
 """Programs that do not agree yet, each with the reason. Strict: one that agrees must leave."""
 
 
-def _cases() -> list[pytest.ParameterSet]:
-    return [
-        pytest.param(
-            program,
-            id=program.name,
-            marks=[pytest.mark.xfail(reason=reason, strict=True)]
-            if (reason := KNOWN_DIFFERENCES.get(program.name))
-            else [],
-        )
-        for program in load_all()
-    ]
-
-
-@pytest.mark.parametrize("program", _cases())
+@pytest.mark.parametrize("program", as_cases(load_all(), KNOWN_DIFFERENCES))
 def test_gpu_cells_are_local_cells(program: Program, request: pytest.FixtureRequest) -> None:
     """Outputs, replies and the whole namespace agree, cell by cell, with a plain run."""
     uses_torch = any("torch" in cell.source for cell in program.cells)

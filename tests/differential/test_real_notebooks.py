@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.differential.judge import Pair
-from tests.differential.program import Cell, Program, load_all
+from tests.differential.program import Cell, Program, as_cases, load_all
 from tests.kernels import ROOT
 
 HERE = Path(__file__).parent / "notebooks"
@@ -42,21 +42,8 @@ def _programs() -> list[Program]:
     return [*load_all(HERE), *map(shipped, sorted((ROOT / "notebooks").glob("*.ipynb")))]
 
 
-def _cases() -> list[pytest.ParameterSet]:
-    return [
-        pytest.param(
-            program,
-            id=program.name,
-            marks=[pytest.mark.xfail(reason=reason, strict=True)]
-            if (reason := KNOWN_DIFFERENCES.get(program.name))
-            else [],
-        )
-        for program in _programs()
-    ]
-
-
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("program", _cases())
+@pytest.mark.parametrize("program", as_cases(_programs(), KNOWN_DIFFERENCES))
 def test_a_notebook_in_which_every_cell_is_a_gpu_cell(
     program: Program, request: pytest.FixtureRequest
 ) -> None:

@@ -43,11 +43,6 @@ def fetch_usage(address: BrokerAddress) -> dict[str, Any]:
     return call(address, "GET", "/v1/usage")
 
 
-def cancel_request(address: BrokerAddress, request: str) -> None:
-    """Cancels a request or releases its lease. Raises LookupError, BrokerUnavailable."""
-    call(address, "POST", f"/v1/requests/{quote(request, safe='')}/cancel")
-
-
 def end_worker(address: BrokerAddress, session: str) -> None:
     """Ends a session's worker. Raises LookupError, BrokerUnavailable."""
     call(address, "POST", f"/v1/sessions/{quote(session, safe='')}/end-worker")
