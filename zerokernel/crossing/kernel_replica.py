@@ -211,7 +211,8 @@ class KernelReplica:
             if todo:
                 todo |= self._read_by(todo) - done - absent.keys()
                 packer.wanted |= todo
-                draft.put_names({name: self.namespace[name] for name in sorted(todo)})
+                ordered = [name for name in list(self.namespace) if name in todo]
+                draft.put_names({name: self.namespace[name] for name in ordered})
                 done |= todo
             pending = self._reach(packer, seen, changed, draft.sent)
             if pending:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any
 
-from zerokernel.crossing import opaque, travel
+from zerokernel.crossing import opaque, order, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
@@ -57,6 +57,7 @@ class WorkerReplica:
         self._labels: dict[int, Labels] = {}
         self._received: dict[int, Labels] = {}
         self._before: dict[str, Any] = {}
+        self._moved_earlier: set[str] = set()  # before the last fetch
         self._only: set[str] = set()
         self._rebound: Collection[str] = ()
         self._stuck: set[int] = set()
@@ -92,9 +93,11 @@ class WorkerReplica:
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
-            if name not in names and name not in self._only and not stays(name):
+            if name not in names and name not in self._only and not self._is_shells(name):
                 del self._namespace[name]
         self._namespace.update(self._own | names)
+        order.arrange(self._namespace, names)
+        self._moved_earlier = set()
         self._before = dict(self._namespace)
         self._sees = bool(names or extra or self._only)
         return extra
@@ -104,9 +107,11 @@ class WorkerReplica:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
         names, _, _ = self._load(payload, buffers)
         self._sees = True
+        self._moved_earlier = set(self._moved())
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
         self._before.update(fresh)
+        order.mark(self._namespace)
         return names
 
     def _load(
@@ -194,6 +199,11 @@ class WorkerReplica:
         if stays(name) or (is_history(name) and name not in self._rebound):
             return True
         return name in self._own and self._own[name] is value
+
+    def _is_shells(self, name: str) -> bool:
+        """Whether a name is what the worker's shell bound, and needs not be bound again."""
+        own = name in self._own and self._own[name] is self._namespace.get(name)
+        return own or stays(name)
 
     # -- out ---------------------------------------------------------------------------
 
@@ -298,13 +308,8 @@ class WorkerReplica:
 
     def _moved(self) -> list[str]:
         """The captured names that were deleted and bound again: they are last now."""
-        now = [name for name in self._namespace if name in self._before]
-        place = iter(now)
-        expected = next(place, None)
-        for name in self._before:
-            if name == expected:
-                expected = next(place, None)
-        return [] if expected is None else [expected, *place]
+        late = self._moved_earlier | order.after_mark(self._namespace)
+        return [name for name in self._before if name in late]
 
     def _put_changes(self, draft: Draft, tokens: Iterable[int]) -> None:
         write_changes(
