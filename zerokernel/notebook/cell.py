@@ -73,15 +73,16 @@ def _users_names(shell: Any) -> Any:
     return (n for n, value in shell.user_ns.items() if hidden.get(n, _NOTHING) is not value)
 
 
-def sources(shell: Any, known: set[str]) -> dict[str, dict[str, Any]]:
+def sources(shell: Any, known: dict[str, int]) -> dict[str, dict[str, Any]]:
     """Source and number of the cells that were compiled here, by file name.
 
     Args:
         shell: The notebook's shell.
-        known: Files to leave out.
+        known: Files to leave out, while their number is the one that is told here: a cell that
+            is run again has a new one.
     """
     numbers: dict[str, int] = shell.compile._filename_map
     return {
-        file: {"source": "".join(linecache.getlines(file)), "number": numbers[file]}
-        for file in numbers.keys() - known
+        file: {"source": "".join(linecache.getlines(file)), "number": number}
+        for file, number in numbers.items() - known.items()
     }
