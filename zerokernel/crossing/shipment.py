@@ -54,6 +54,8 @@ class Draft:
     sent: set[int] = field(default_factory=set)
     replaced: list[int] = field(default_factory=list)
     envelopes: list[Any] = field(default_factory=list)
+    head: int = 0
+    late_header: Any = None  # known at the end; it takes the place of the first ``head`` bytes
 
     def put(self, kind: str, value: Any) -> None:
         """Appends a part."""
@@ -89,6 +91,8 @@ class Draft:
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
         payload = self.stream.getvalue()
+        if self.late_header is not None:
+            payload = pickle.dumps(self.late_header, 5) + payload[self.head :]
         views = tuple(self.packer.buffers)
         total = len(payload) + sum(view.nbytes for view in views)
         specs = tuple(self.packer.specs)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any
 
-from zerokernel.crossing import opaque, order, travel
+from zerokernel.crossing import opaque, order, resizing, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
@@ -61,6 +61,7 @@ class WorkerReplica:
         self._only: set[str] = set()
         self._rebound: Collection[str] = ()
         self._stuck: set[int] = set()
+        self._sizes: dict[int, int] = {}  # of buffers that may have another one now
         self._number = 1
         self._sent: Draft | None = None
         self._owners: list[Any] = []
@@ -124,7 +125,13 @@ class WorkerReplica:
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
+        sizes = header.get("sizes", {})
+        if sizes:
+            self._unname(header["gone"])
         self._let_go(header["gone"])
+        for token, size in sizes.items():  # before what shows their memory is built
+            if resizing.size_of(item := self._holdings.get(token)) != size:
+                resizing.Resized().resize(token, item, size)
         names: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         written: set[int] = set()
@@ -184,6 +191,13 @@ class WorkerReplica:
         self._drop(tokens)
         for token, item, plan in holders:
             self._snapshot.digests[token] = self._digest(item, plan)
+
+    def _unname(self, tokens: Sequence[int]) -> None:
+        """Unbinds what the notebook has let go of, so that it shows nobody's memory."""
+        gone = set(map(id, self._holdings.at_tokens(tokens)))
+        for names in (self._namespace, self._before):
+            for name in [name for name, value in names.items() if id(value) in gone]:
+                del names[name]
 
     def _drop(self, tokens: Sequence[int]) -> None:
         if not tokens:
@@ -268,7 +282,7 @@ class WorkerReplica:
         worker_only: dict[str, str],
     ) -> Draft:
         stream = io.BytesIO()
-        pickle.dump({"number": self._number}, stream, 5)
+        pickle.dump({"number": self._number, "sizes": self._sizes}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
         draft.packer.label = self._contents.labels
         draft.put_names(bound)
@@ -420,9 +434,12 @@ class WorkerReplica:
 
     def _changed(self, roots: Iterable[Any]) -> set[int]:
         """The known objects that changed; what the cell cannot reach waits until it can."""
+        self._sizes = {}
         if not self._sees:
             return set(self._stuck)
         changed = self._snapshot.changed(self._holdings.at_tokens, set()) | self._stuck
+        ordered = list(changed)
+        self._sizes = resizing.sizes_of(ordered, self._holdings.at_tokens(ordered))
         self._begin()
         for token in self._reachable_buffers(roots):
             now = self._contents.labels(self._holdings.get(token))
