@@ -13,6 +13,7 @@ from zerokernel.crossing.adapters import (
     archives,
     databases,
     files,
+    foreign,
     libraries,
     plain,
     streams,
@@ -33,6 +34,7 @@ _ADAPTERS: dict[str, Adapter] = {
     **archives.ADAPTERS,
     **databases.ADAPTERS,
     **libraries.ADAPTERS,
+    **foreign.ADAPTERS,
     **widgets.ADAPTERS,
 }
 """By module and qualified name, so that no library is imported for it."""
@@ -42,6 +44,7 @@ RESTORERS: dict[str, Restorer] = {
     **archives.RESTORERS,
     **databases.RESTORERS,
     **libraries.RESTORERS,
+    **foreign.RESTORERS,
     **widgets.RESTORERS,
 }
 """How what they have is put into their counterpart."""

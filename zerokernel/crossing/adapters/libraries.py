@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import operator
 import sys
@@ -168,6 +169,24 @@ def make_draw(image: Any, mode: str) -> Any:
     return ImageDraw.Draw(image, mode)
 
 
+def _font(item: Any, in_worker: bool) -> Any:
+    """A font by its file, or by the bytes that were read: the stream of these is at its end."""
+    data = vars(item).get("font_bytes")
+    path = item.path if data is None else None
+    state = {name: value for name, value in vars(item).items() if name != "font"}
+    settings = (item.size, item.index, item.encoding, item.layout_engine)
+    return (make_font, (type(item), data, path, *settings), state, None, None, set_attributes)
+
+
+def make_font(kind: Any, data: bytes | None, path: Any, *settings: Any) -> Any:
+    """A font of PIL from its bytes, or where there are none from its file."""
+    from PIL import ImageFont
+
+    font = object.__new__(kind)
+    ImageFont.FreeTypeFont.__init__(font, path if data is None else io.BytesIO(data), *settings)
+    return font
+
+
 def _info(item: Any, in_worker: bool) -> Any:
     """``torch.finfo`` and ``torch.iinfo``."""
     import torch
@@ -184,6 +203,7 @@ ADAPTERS: dict[str, Adapter] = {
     "torch.finfo": Adapter(_info, plan=ATOM),
     "torch.iinfo": Adapter(_info, plan=ATOM),
     "PIL.ImageDraw.ImageDraw": Adapter(_draw),
+    "PIL.ImageFont.FreeTypeFont": Adapter(_font, subclasses=True),
     "tqdm.std.tqdm": Adapter(
         _progress_bar, plan=Plan((InstanceClass(), Attributes(vars))), subclasses=True
     ),
