@@ -55,6 +55,8 @@ def adapter_for(kind: type) -> Adapter | None:
     """The adapter of a type: its own, or that of a base whose subclasses travel alike."""
     if libraries.is_parametrized(kind):
         return libraries.PARAMETRIZED
+    if libraries.is_optimizer(kind):
+        return libraries.OPTIMIZER
     for base in kind.__mro__:
         found = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None and (base is kind or found.subclasses):

@@ -73,6 +73,32 @@ def set_attributes(item: Any, attributes: dict[str, Any]) -> None:
 PARAMETRIZED = Adapter(_parametrized, plan=Plan((InstanceClass(), Attributes(vars))))
 
 
+def is_optimizer(kind: Any) -> bool:
+    """Whether a class is an optimizer that is pickled in torch's way, which leaves out hooks."""
+    for base in kind.__mro__:
+        if base.__module__ == "torch.optim.optimizer" and base.__name__ == "Optimizer":
+            return bool(
+                kind.__getstate__ is base.__getstate__
+                and kind.__reduce_ex__ is object.__reduce_ex__
+                and kind.__reduce__ is object.__reduce__
+            )
+    return False
+
+
+def _optimizer(item: Any, in_worker: bool) -> Any:
+    """All that it has: its hooks, and the ``step`` that a scheduler has wrapped."""
+    return (make_instance, (type(item),), dict(vars(item)), None, None, set_up_optimizer)
+
+
+def set_up_optimizer(item: Any, attributes: dict[str, Any]) -> None:
+    """Sets what an optimizer has, and prepares its class as torch does for the first of it."""
+    vars(item).update(attributes)
+    item._patch_step_function()
+
+
+OPTIMIZER = Adapter(_optimizer, plan=Plan((InstanceClass(), Attributes(vars))))
+
+
 class Uninitialized(Part):
     """A parameter without a shape, which becomes a parameter like any other in place."""
 
