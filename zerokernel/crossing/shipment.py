@@ -158,12 +158,14 @@ def write_changes(
             pieces = _cut(draft.packer, item, runs)
             batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
-            changes = opaque.delta(item, before.get(token), digest(item, plan))
-            if opaque.is_translated(item, changes[1]):
+            changed = opaque.changed_state(item, before.get(token), digest(item, plan))
+            if opaque.is_translated(item, changed) and opaque.is_its_dict(kind):
+                draft.put_whole(token, "adopt", item)
+            elif opaque.is_translated(item, changed):
                 draft.replaced.append(token)
                 draft.put_whole(token, "replace", item)
             else:
-                batch.append((token, "delta", changes))
+                batch.append((token, "delta", opaque.delta(item, before.get(token), changed)))
         elif plan.content in ("opaque", "getstate"):
             restorer = restorer_of(item)
             if restorer is None and exchange.fits(item):
