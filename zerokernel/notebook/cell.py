@@ -42,11 +42,16 @@ class Cell:
     silent: bool
 
 
-def describe(shell: Any, body: str) -> Cell:
-    """Analyses the body of the cell that the shell is running now."""
+def describe(shell: Any, body: str, code: str) -> Cell:
+    """Analyses the body of the cell that the shell is running now.
+
+    Args:
+        shell: The notebook's shell.
+        body: The cell below its first line.
+        code: The same as Python code, magics and shell lines translated.
+    """
     source = body.removesuffix("\n")  # which IPython added: a plain cell is named without it
-    transformed = shell.transform_cell(source)
-    found = captures(source, shell.user_ns, lambda _: transformed)
+    found = captures(source, shell.user_ns, lambda _: code)
     names = found.names
     if found.whole_namespace:
         names = (*names, *itertools.islice(_users_names(shell), WHOLE_NAMESPACE_NAMES))
@@ -57,7 +62,7 @@ def describe(shell: Any, body: str) -> Cell:
     kernel = getattr(shell, "kernel", None)
     return Cell(
         source=source,
-        file=shell.compile.cache(transformed, number, source),
+        file=shell.compile.cache(code, number, source),
         names=names,
         closed=found.closed,
         execution_count=number,

@@ -468,6 +468,8 @@ class CellRun:
                 f"What the cell made could not be rebuilt in the notebook, which is as it was "
                 f"before the cell: {type(error).__name__}: {error}"
             ) from error
+        if self._connection.link is not None:
+            self._connection.link.left_running = finished.left_running
         if finished.left_running:
             self._connection.keep_for_background((*self._cell.names, *committed.bound))
         else:
