@@ -13,9 +13,11 @@ from zerokernel.crossing.adapters import (
     archives,
     databases,
     files,
+    iterators,
     libraries,
     plain,
     streams,
+    type_parameters,
     weak,
     widgets,
 )
@@ -27,8 +29,10 @@ __all__ = ["RESTORERS", "Adapter", "adapter_for", "refusal"]
 
 _ADAPTERS: dict[str, Adapter] = {
     **plain.ADAPTERS,
+    **type_parameters.ADAPTERS,
     **weak.ADAPTERS,
     **files.ADAPTERS,
+    **iterators.ADAPTERS,
     **streams.ADAPTERS,
     **archives.ADAPTERS,
     **databases.ADAPTERS,
