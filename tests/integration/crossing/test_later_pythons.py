@@ -12,13 +12,13 @@ ALIKE = {
         (3, 12),
         "def f[T: int](a: T) -> T: return a",
         "x = f(2); f.marked = True",
-        "(x, f.marked, [p.__name__ for p in f.__type_params__], f.__annotations__['a'] is f.__type_params__[0])",
+        "(x, f.marked, f.__type_params__, f.__annotations__['a'] is f.__type_params__[0])",
     ),
     "parameter of a class": (
         (3, 12),
         "class C[T]:\n    n = 1\n    def m(self, a: T) -> T: return a\nx = C[int]()",
         "C.n += 1; x.v = x.m(3)",
-        "(C.n, x.v, x.__orig_class__, C.__parameters__ == C.__type_params__, C.__type_params__[0].__name__)",
+        "(C.n, x.v, x.__orig_class__, C.__parameters__ == C.__type_params__, C.__type_params__)",
     ),
     "subclass with parameters": (
         (3, 12),
@@ -56,8 +56,9 @@ ALIKE = {
         "T = TypeVar('T', int, str); U = TypeVar('U', bound=list, covariant=True)\n"
         "class G(Generic[T, *S]): pass\nx = [P, S, P.args]",
         "x += [T, U, G[int, str]]",
-        "(x, x[0] is P, x[1] is S, x[3] is T, x[4] is U, G.__parameters__[0] is T, T.__constraints__,"
-        " U.__bound__, U.__covariant__, T.__module__, P.__name__, x[2].__origin__ is P)",
+        "(x, x[0] is P, x[1] is S, x[3] is T, x[4] is U, G.__parameters__[0] is T,"
+        " T.__constraints__, U.__bound__, U.__covariant__, T.__module__, P.__name__,"
+        " x[2].__origin__ is P)",
     ),
     "parameter with a default": (
         (3, 13),
@@ -115,7 +116,10 @@ def test_it_is_the_same_on_both_sides(pair, case):
 
 
 REFUSED = {
-    "bound that is not there yet": ("class C[T: Later]: pass\nx = C.__type_params__[0]", "evaluated yet"),
+    "bound that is not there yet": (
+        "class C[T: Later]: pass\nx = C.__type_params__[0]",
+        "evaluated yet",
+    ),
     "recursive with parameters": ("type x[T] = list[x[T]] | T", "define it in the cell"),
 }
 
