@@ -34,7 +34,8 @@ class Committed:
     """What a commit did.
 
     ``changed`` counts the existing objects that were written. ``worker_only`` maps names and
-    paths that stayed in the worker to the reason and the remedy.
+    paths that stayed in the worker to the reason and the remedy. ``conflicts`` are those among
+    the ``notes`` that say what the notebook changed while the cell ran, and so kept.
     """
 
     bound: tuple[str, ...]
@@ -42,6 +43,7 @@ class Committed:
     changed: int
     worker_only: dict[str, str]
     notes: tuple[str, ...]
+    conflicts: tuple[str, ...]
     byte_count: int
 
 
@@ -57,6 +59,7 @@ class Write:
     undo: tuple[str, Any]
 
 
+_UNBOUND = object()
 _FORGOTTEN = (
     "The worker's end was taken note of before its results were written, so that they cannot be "
     "matched with the notebook's objects, which are as they were before the cell. Run it again."
@@ -84,6 +87,7 @@ class Staged:
         self._changes: list[tuple[int, str, Any]] = []
         self._end: dict[str, Any] = {}
         self._notes: list[str] = []
+        self._conflicts: list[str] = []
         self._envelopes = [value for _, value in loaded]
         for kind, value in loaded:
             if kind == NAMES:
@@ -124,6 +128,7 @@ class Staged:
         changed = len(writes)
         worker_only = dict(self._end["worker_only"])
         replica.worker_only = set(self._end["only_names"])
+        replica.let_go_of_names()
         written = {write.token for write in writes}
         self._note_bytes(writes)
         writes.clear()  # so that what pickle made for them is seen to be nobody's
@@ -133,7 +138,8 @@ class Staged:
             deleted=tuple(sorted(deleted)),
             changed=changed,
             worker_only=worker_only,
-            notes=tuple(self._notes),
+            notes=(*self._conflicts, *self._notes),
+            conflicts=tuple(self._conflicts),
             byte_count=self._byte_count,
         )
 
@@ -147,7 +153,7 @@ class Staged:
             if item is None:
                 continue
             if token in behind or self._overwritten(token, item, form):
-                self._notes.append(
+                self._conflicts.append(
                     f"a {type(item).__name__} changed in the notebook while the cell ran: "
                     "the notebook's version was kept"
                 )
@@ -190,25 +196,27 @@ class Staged:
             )
 
     def _name_writes(self) -> tuple[dict[str, Any], list[str]]:
-        space, before = self._replica.namespace, self._replica.names_at_ship
+        space = self._replica.namespace
         bound: dict[str, Any] = {}
         for name, value in self._names.items():
-            if name in space and before.get(name) != id(space[name]):
-                self._keep_name(name)
-            else:
+            if not self._was_bound_here(name):
                 bound[name] = value
         deleted = []
         for name in self._end["deleted"]:
-            if name in space and before.get(name) != id(space[name]):
-                self._keep_name(name)
-            elif name in space:
+            if name in space and not self._was_bound_here(name):
                 deleted.append(name)
         return bound, deleted
 
-    def _keep_name(self, name: str) -> None:
-        self._notes.append(
-            f"`{name}` was bound in the notebook while the cell ran: that binding was kept"
+    def _was_bound_here(self, name: str) -> bool:
+        """Whether the notebook bound or deleted a name while the cell ran, which then stays so."""
+        space, before = self._replica.namespace, self._replica.names_at_ship
+        if space.get(name, _UNBOUND) is before.get(name, _UNBOUND):
+            return False
+        did, kept = ("bound", "that binding") if name in space else ("deleted", "its absence")
+        self._conflicts.append(
+            f"`{name}` was {did} in the notebook while the cell ran: {kept} was kept"
         )
+        return True
 
     def _write(self, writes: list[Write], bound: dict[str, Any], deleted: list[str]) -> None:
         undo: list[Callable[[], None]] = []

@@ -440,5 +440,6 @@ class CellRun:
                 total=time.monotonic() - self._begun,
                 worker_only=home.committed.worker_only,
                 notes=(*home.committed.notes, *self._notes, *home.notes),
+                conflicts=home.committed.conflicts,
             )
         )
