@@ -10,13 +10,18 @@
 #   make clean     remove .venv, build/ and caches
 #
 # PYTHON=python3.12 make test   uses another interpreter (3.11 or newer).
+# PYTHON=python3.14 TORCH=no make test VENV=.venv-3.14
+#                               the same where torch has no build for it: what needs torch is
+#                               skipped; in an environment of its own beside .venv.
 
 PYTHON ?= python3
+TORCH ?= yes
 JOBS ?= 2
 
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+TEST_EXTRA := $(if $(filter no,$(TORCH)),test-without-torch,test)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What an installation depends on. A changed source file needs none: it is editable.
 INSTALLED_FROM := pyproject.toml constraints.txt $(wildcard kernelspec/*)
@@ -76,14 +81,14 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/publish.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The test extra includes the demo's, so one installation serves both.
 $(VENV)/.installed-test: $(INSTALLED_FROM) | $(VENV)/.created
 	@echo "Installing zerokernel with its test tools into $(VENV) (once; some minutes)"
-	@$(PIP) install -qq --constraint constraints.txt --editable '.[test]'
-	@touch $(VENV)/.installed-demo $@
+	@$(PIP) install -qq --constraint constraints.txt --editable '.[$(TEST_EXTRA)]'
+	@touch $(if $(filter no,$(TORCH)),,$(VENV)/.installed-demo) $@
 
 $(VENV)/.installed-demo: $(INSTALLED_FROM) | $(VENV)/.created
 	@echo "Installing zerokernel with what the demo needs into $(VENV) (once; some minutes)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import leftovers
-from tests.kernels import unique
+from tests.kernels import offer_kernelspec, unique
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +32,15 @@ def runtime_directory() -> Iterator[Path]:
         leftovers.check_processes(mark)
         assert not leftovers.shared_memory() - before
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def kernelspec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """The repository's kernelspec, found by Jupyter; its kernels import this checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in offer_kernelspec(tmp_path_factory.mktemp("jupyter")).items():
+            patch.setenv(name, value)
+        yield patch
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ class Kernel:
 
     # --- cells ---------------------------------------------------------------------------
 
-    def submit(self, code: str, **content: Any) -> str:
+    def submit(self, code: str, *, subshell: str | None = None, **content: Any) -> str:
         """Sends an execute request without waiting; gives its id."""
         request = {
             "code": code,
@@ -119,6 +119,8 @@ class Kernel:
             **content,
         }
         message = self.client.session.msg("execute_request", request)
+        if subshell is not None:
+            message["header"]["subshell_id"] = subshell
         self.client.shell_channel.send(message)
         identity = str(message["header"]["msg_id"])
         self._runs[identity] = Run()
@@ -129,8 +131,21 @@ class Kernel:
         self.watch(identity, lambda run: run.done, timeout)
         return self._runs.pop(identity)
 
-    def run(self, code: str, timeout: float = PATIENCE, **content: Any) -> Run:
-        return self.collect(self.submit(code, **content), timeout)
+    def run(
+        self, code: str, timeout: float = PATIENCE, *, subshell: str | None = None, **content: Any
+    ) -> Run:
+        return self.collect(self.submit(code, subshell=subshell, **content), timeout)
+
+    def open_subshell(self) -> str:
+        """Makes a subshell, which runs cells while the main shell is busy; gives its id."""
+        session, control = self.client.session, self.client.control_channel
+        asked = session.msg("create_subshell_request")
+        control.send(asked)
+        while (reply := control.get_msg(timeout=PATIENCE))["parent_header"]["msg_id"] != asked[
+            "msg_id"
+        ]:
+            pass
+        return str(reply["content"]["subshell_id"])
 
     def watch(self, identity: str, until: Callable[[Run], bool], timeout: float = PATIENCE) -> Run:
         """Reads what the kernel says until the condition holds for that request."""
@@ -193,6 +208,12 @@ class Kernel:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def offer_kernelspec(directory: Path) -> dict[str, str]:
+    """Puts the repository's kernelspec where Jupyter looks, if it is told by these variables."""
+    shutil.copytree(ROOT / "kernelspec", directory / "kernels" / "zerokernel")
+    return {"JUPYTER_PATH": str(directory), "PYTHONPATH": str(ROOT)}
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:

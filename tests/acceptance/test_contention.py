@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tests.acceptance.cells import phases, plain, started, until
-from tests.kernels import Kernel, wait_until
+from tests.kernels import wait_until
 from tests.leftovers import broker_of
 from zerokernel.client.rest import fetch_status
 
@@ -85,7 +85,7 @@ def test_a_waiting_cell_is_cancelled_from_a_subshell(machine, gate):
     first.watch(long, started)
     waiting = second.submit("%%gpu\nnever = 1")
     second.watch(waiting, lambda run: bool(_places(run)))
-    _say_in_subshell(second, "%gpu cancel")
+    second.submit("%gpu cancel", subshell=second.open_subshell())
     run = second.collect(waiting, timeout=10)
     assert run.error()["ename"] == "RequestCancelled"
     wait_until(lambda: not _queue(machine), "the request's withdrawal", 5)
@@ -93,14 +93,3 @@ def test_a_waiting_cell_is_cancelled_from_a_subshell(machine, gate):
     gate()
     assert first.collect(long).status == "ok"
     assert second.run("%%gpu\npass").status == "ok"
-
-
-def _say_in_subshell(kernel: Kernel, code: str) -> None:
-    session, control = kernel.client.session, kernel.client.control_channel
-    asked = session.msg("create_subshell_request")
-    control.send(asked)
-    while (reply := control.get_msg(timeout=30))["parent_header"]["msg_id"] != asked["msg_id"]:
-        pass
-    message = session.msg("execute_request", {"code": code, "silent": False})
-    message["header"]["subshell_id"] = reply["content"]["subshell_id"]
-    kernel.client.shell_channel.send(message)

@@ -270,16 +270,8 @@ def test_line_magics_about_the_notebook_stay_there(every: Kernel) -> None:
 
 def test_a_subshell_says_where_its_cells_run(every: Kernel) -> None:
     """They run in the notebook's own process, and the first of them says so."""
-    client = every.client
-    client.control_channel.send(client.session.msg("create_subshell_request"))
-    subshell = client.get_control_msg(timeout=30)["content"]["subshell_id"]
-    texts = []
-    for _ in range(2):
-        message = client.session.msg("execute_request", {"code": "import os; print(os.getpid())"})
-        message["header"]["subshell_id"] = subshell
-        client.shell_channel.send(message)
-        every._runs[message["header"]["msg_id"]] = Run()
-        texts.append(every.collect(message["header"]["msg_id"]))
+    subshell = every.open_subshell()
+    texts = [every.run("import os; print(os.getpid())", subshell=subshell) for _ in range(2)]
     assert [run.text().strip() for run in texts] == [str(every.pid)] * 2
     assert [len(run.own()) for run in texts] == [1, 0]
     assert "notebook's own process" in texts[0].own()[0]["data"]["text/plain"]

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.acceptance import test_kernel_conformance as marked
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module", autouse=True)
-def _kernelspec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The repository's kernelspec, in an environment that says so."""
-    path = tmp_path_factory.mktemp("jupyter")
-    shutil.copytree(ROOT / "kernelspec", path / "kernels" / "zerokernel")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(path))
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("ZEROKERNEL_GPU_CELLS", "all")
-        patch.setenv("ZEROKERNEL_DEVICES", "simulated")
-        yield
+def _every_cell(kernelspec: pytest.MonkeyPatch) -> None:
+    """Kernels that start are told so by their environment."""
+    kernelspec.setenv("ZEROKERNEL_GPU_CELLS", "all")
+    kernelspec.setenv("ZEROKERNEL_DEVICES", "simulated")
 
 
 class TestConformanceOfEveryCell(marked.TestConformance):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.differential.judge import Pair
+from tests.differential.judge import ALL_LIBRARIES, Pair
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """The same with torch loaded, which most notebooks do not have."""
     pytest.importorskip("torch")
-    pair = Pair(tmp_path_factory.mktemp("torch-pair"), libraries="numpy, torch")
+    pair = Pair(tmp_path_factory.mktemp("torch-pair"), libraries=ALL_LIBRARIES)
     yield pair
     pair.close()
 
@@ -27,7 +27,6 @@ def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 @pytest.fixture(scope="session")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two plain kernels."""
-    pytest.importorskip("torch")
-    twins = Pair(tmp_path_factory.mktemp("twins"), leased=False, libraries="numpy, torch")
+    twins = Pair(tmp_path_factory.mktemp("twins"), leased=False, libraries=ALL_LIBRARIES)
     yield twins
     twins.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import re
 import shutil
@@ -14,6 +15,9 @@ from typing import Any
 from tests.differential import observer
 from tests.differential.program import Cell, Program
 from tests.kernels import ROOT, Kernel, KernelStuck, Run
+
+ALL_LIBRARIES = "numpy, torch" if importlib.util.find_spec("torch") else "numpy"
+"""What a kernel is started with, of what is installed here."""
 
 PRELUDE = f"""
 import sys as _s, types as _t

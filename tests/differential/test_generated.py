@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.differential.generated.mutants import HOOK, MUTANTS, VARIABLE
 from tests.differential.generated.quick_pair import QuickPair, script
 from tests.differential.generated.writer import Round, write
+from tests.differential.judge import ALL_LIBRARIES
 from tests.kernels import ROOT
 from tests.leftovers import end_broker
 
@@ -26,6 +27,8 @@ LOT = 250
 """Programs of one test."""
 USUAL = int(os.environ.get("ZEROKERNEL_PROGRAMS", 2_000))
 MANY = 100_000
+
+HAS_TORCH = "torch" in ALL_LIBRARIES
 
 number = st.integers(0, 999)
 draws = st.lists(st.tuples(number, number, number, number), min_size=1, max_size=6)
@@ -36,7 +39,7 @@ losses = st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["kill", "lost"])
 
 
 def lot(
-    start: int, count: int, pair: QuickPair, *, torch: bool = True, shrink: bool = True
+    start: int, count: int, pair: QuickPair, *, torch: bool = HAS_TORCH, shrink: bool = True
 ) -> None:
     """Judges so many programs of one seed; the shortest that fails is told as cells."""
 
@@ -66,7 +69,6 @@ def lot(
 
 @pytest.fixture(scope="session")
 def quick_pair(tmp_path_factory: pytest.TempPathFactory):
-    pytest.importorskip("torch")
     pair = QuickPair(tmp_path_factory.mktemp("quick-pair"))
     yield pair
     pair.close()

@@ -10,6 +10,7 @@ ONE = [sys.executable, str(SPIKE), "--device", "cpu", "--mib", "4", "--inside"]
 
 
 def run(name: str) -> dict[str, tuple[float, str]]:
+    pytest.importorskip("torch")
     done = subprocess.run([*ONE, name], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -14,6 +14,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from zerokernel.crossing.adapters.iterators import reduced
+
 _HEAD = object.__basicsize__  # the count of references and the type, which stay
 
 _TEE: Any = getattr(itertools, "_tee_dataobject", None)
@@ -65,7 +67,7 @@ def can_exchange(kind: type) -> bool:
 def _tee_works() -> bool:
     began, fresh = _TEE(iter([5]), [3, 4], None), _TEE(iter([]), [6], None)
     swap(began, fresh)
-    return bool(began.__reduce__()[1][1] == [6] and fresh.__reduce__()[1][1] == [3, 4])
+    return bool(reduced(began)[1][1] == [6] and reduced(fresh)[1][1] == [3, 4])
 
 
 def _has_more(kind: Any) -> bool:
@@ -83,7 +85,7 @@ def _next_two(iterator: Any) -> list[Any]:
 def fits(item: Any) -> bool:
     """Whether an object's counterpart can take over what a pickled copy of it has."""
     kind: Any = type(item)
-    return can_exchange(kind) and item.__reduce__()[0] is kind
+    return can_exchange(kind) and reduced(item)[0] is kind
 
 
 def swap(item: Any, other: Any) -> None:

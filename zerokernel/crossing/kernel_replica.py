@@ -72,7 +72,7 @@ class KernelReplica:
         self.labels: dict[int, Labels] = {}
         self.stale: set[int] = set()
         self.worker_only: set[str] = set()
-        self.names_at_ship: dict[str, int] = {}
+        self.names_at_ship: dict[str, Any] = {}
         self._number = 0
         self._functions: set[int] = set()
         self._unsettled: Draft | None = None
@@ -85,8 +85,9 @@ class KernelReplica:
 
     @without_collector
     def prune(self) -> None:
-        """After each plain cell: lets go of containers that only this table holds."""
+        """After each cell: lets go of containers that only this table holds."""
         self.settle()
+        self.let_go_of_names()
         if not self.ledger.holding:
             self.ledger.prune()
 
@@ -119,7 +120,8 @@ class KernelReplica:
         changed = set(self.stale)
         self.ledger.hold()
         self.ledger.bury()  # an object may have died at any time since the last cell
-        self.names_at_ship = {name: id(value) for name, value in self.namespace.items()}
+        # Not by address: of what a thread binds anew meanwhile the old value's may be used again.
+        self.names_at_ship = dict(self.namespace)
         self.worker_only -= self.namespace.keys()
         gone = self.ledger.take_gone()
         for token in gone:
@@ -149,6 +151,7 @@ class KernelReplica:
         self.settle()
         if name not in self.namespace:
             raise KeyError(name)
+        self.names_at_ship[name] = self.namespace[name]  # as the cell now sees it
         if self._unseen is None:
             self._look_closely()
         # What changed here during the cell is not sent over what the cell may have done.
@@ -423,6 +426,10 @@ class KernelReplica:
         return packer
 
     # -- back --------------------------------------------------------------------------
+
+    def let_go_of_names(self) -> None:
+        """The cell is over: what its names were bound to is not kept any longer."""
+        self.names_at_ship = {}
 
     @without_collector
     def stage(self, payload: bytes, buffers: Sequence[Any]) -> Staged:

@@ -244,7 +244,8 @@ def attribute_getter(kind: type) -> Callable[[Any], dict[str, Any]] | None:
         found = vars(base).get("__dict__")
         if isinstance(found, types.GetSetDescriptorType):
             return found.__get__
-    return _own_dict
+    # A TypeVar of Python 3.12 has room for attributes, and no way to get at them.
+    return _own_dict if any("__dict__" in vars(base) for base in kind.__mro__) else None
 
 
 def _own_dict(item: Any) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Committed:
     """What a commit did.
 
     ``changed`` counts the existing objects that were written. ``worker_only`` maps names and
-    paths that stayed in the worker to the reason and the remedy.
+    paths that stayed in the worker to the reason and the remedy. ``conflicts`` are those among
+    the ``notes`` that say what the notebook changed while the cell ran, and so kept.
     """
 
     bound: tuple[str, ...]
@@ -43,6 +44,7 @@ class Committed:
     changed: int
     worker_only: dict[str, str]
     notes: tuple[str, ...]
+    conflicts: tuple[str, ...]
     byte_count: int
 
 
@@ -58,6 +60,7 @@ class Write:
     undo: tuple[str, Any]
 
 
+_UNBOUND = object()
 _FORGOTTEN = (
     "The worker's end was taken note of before its results were written, so that they cannot be "
     "matched with the notebook's objects, which are as they were before the cell. Run it again."
@@ -91,6 +94,7 @@ class Staged:
         self._changes: list[tuple[int, str, Any]] = []
         self._end: dict[str, Any] = {}
         self._notes: list[str] = []
+        self._conflicts: list[str] = []
         self._envelopes = [value for _, value in loaded]
         for kind, value in loaded:
             if kind == NAMES:
@@ -138,6 +142,7 @@ class Staged:
         changed = len(writes)
         worker_only = dict(self._end["worker_only"])
         replica.worker_only = set(self._end["only_names"])
+        replica.let_go_of_names()
         written = {write.token for write in writes}
         self._note_bytes(writes)
         writes.clear()  # so that what pickle made for them is seen to be nobody's
@@ -147,7 +152,8 @@ class Staged:
             deleted=tuple(sorted(deleted)),
             changed=changed,
             worker_only=worker_only,
-            notes=tuple(self._notes),
+            notes=(*self._conflicts, *self._notes),
+            conflicts=tuple(self._conflicts),
             byte_count=self._byte_count,
         )
 
@@ -164,9 +170,8 @@ class Staged:
             kept = refused or self._resized.keeps_own(token)
             if kept or token in behind or self._overwritten(token, item, form):
                 why = _SHOWN if refused else "changed in the notebook while the cell ran"
-                self._notes.append(
-                    f"a {type(item).__name__} {why}: the notebook's version was kept"
-                )
+                told = self._notes if refused else self._conflicts
+                told.append(f"a {type(item).__name__} {why}: the notebook's version was kept")
                 self._replica.stale.add(token)
                 if form == "buffer":  # what the worker has is not known any more: all of it goes
                     self._replica.labels.pop(token, None)
@@ -205,25 +210,27 @@ class Staged:
             )
 
     def _name_writes(self) -> tuple[dict[str, Any], list[str]]:
-        space, before = self._replica.namespace, self._replica.names_at_ship
+        space = self._replica.namespace
         bound: dict[str, Any] = {}
         for name, value in self._names.items():
-            if name in space and before.get(name) != id(space[name]):
-                self._keep_name(name)
-            else:
+            if not self._was_bound_here(name):
                 bound[name] = value
         deleted = []
         for name in self._end["deleted"]:
-            if name in space and before.get(name) != id(space[name]):
-                self._keep_name(name)
-            elif name in space:
+            if name in space and not self._was_bound_here(name):
                 deleted.append(name)
         return bound, deleted
 
-    def _keep_name(self, name: str) -> None:
-        self._notes.append(
-            f"`{name}` was bound in the notebook while the cell ran: that binding was kept"
+    def _was_bound_here(self, name: str) -> bool:
+        """Whether the notebook bound or deleted a name while the cell ran, which then stays so."""
+        space, before = self._replica.namespace, self._replica.names_at_ship
+        if space.get(name, _UNBOUND) is before.get(name, _UNBOUND):
+            return False
+        did, kept = ("bound", "that binding") if name in space else ("deleted", "its absence")
+        self._conflicts.append(
+            f"`{name}` was {did} in the notebook while the cell ran: {kept} was kept"
         )
+        return True
 
     def _write(self, writes: list[Write], bound: dict[str, Any], deleted: list[str]) -> None:
         undo: list[Callable[[], None]] = []

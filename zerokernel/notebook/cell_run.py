@@ -12,17 +12,10 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import StdinNotImplementedError
 
 from zerokernel.ambient import Changes
-from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.submodules import mentioned
-from zerokernel.crossing import Committed, Shipment
-from zerokernel.errors import (
-    BrokerLost,
-    ChannelClosed,
-    CommitFailed,
-    MalformedMessage,
-    ZeroKernelError,
-)
-from zerokernel.lifecycle import Cause, rule_of
+from zerokernel.crossing import Shipment
+from zerokernel.errors import BrokerLost, ChannelClosed, MalformedMessage
+from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
     END_OF_INPUT,
     CellFinished,
@@ -48,15 +41,17 @@ from zerokernel.notebook import failure
 from zerokernel.notebook.broker_line import BrokerLine
 from zerokernel.notebook.cell import Cell, sources
 from zerokernel.notebook.connection import Connection
+from zerokernel.notebook.homecoming import Finished, Home, bring_home
 from zerokernel.notebook.interrupts import InterruptCount
 from zerokernel.notebook.options import CellOptions
 from zerokernel.notebook.outputs import OutputRelay
 from zerokernel.notebook.receipt import Receipt
 from zerokernel.notebook.status import StatusLine
 from zerokernel.notebook.story import Story
+from zerokernel.notebook.worker_loss import WorkerLoss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from zerokernel.notebook.worker_link import WorkerLink
 
@@ -71,9 +66,6 @@ RECONNECT_TICK_SECONDS = 0.05
 
 IGNORED_SECONDS = 2.0
 """A cell to which an interrupt did not get within this time is inside one long call."""
-
-CAUSE_SECONDS = 2.0
-"""A worker that is gone is explained by the broker within this time, or not at all."""
 
 
 class CellRun:
@@ -107,11 +99,8 @@ class CellRun:
         self._started_at: float | None = None
         self._interrupted = 0
         self._unseen_since: float | None = None  # an interrupt that Python did not see yet
-        self._lost_at: float | None = None
-        self._replaced = False  # a worker that died while the request waited
-        self._gone: WorkerGone | None = None
-        self._lease_end = ""
-        self._finished: tuple[CellFinished, bytes, Sequence[Any]] | None = None
+        self._loss = WorkerLoss(connection.id)
+        self._finished: Finished | None = None
 
     @property
     def request(self) -> str:
@@ -142,7 +131,9 @@ class CellRun:
                     ready = self._wait()
                     with self._noticing_loss():
                         self._serve(ready)
-            committed, error = self._commit()
+            home = bring_home(
+                self._finished, self._shell, self._connection, self._relay, self._cell.names
+            )
         except BaseException as error:
             self._give_up()
             self.story.ended(self._sent_bytes, error=f"{type(error).__name__}: {error}")
@@ -151,10 +142,10 @@ class CellRun:
             self._interrupts.close()
             self._connection.unwant(self._request)
             self._connection.watch_late_outputs()
-        self.story.ended(self._sent_bytes, committed.byte_count)
-        self._show_receipt(committed)
-        if error is not None:
-            raise error
+        self.story.ended(self._sent_bytes, home.committed.byte_count)
+        self._show_receipt(home)
+        if home.error is not None:
+            raise home.error
 
     # --- the serve loop -----------------------------------------------------------------
 
@@ -198,7 +189,7 @@ class CellRun:
             return False
         message = received.message
         if isinstance(message, CellFinished):
-            self._finished = (message, bytes(received.buffers[0]), owners)
+            self._finished = Finished(message, bytes(received.buffers[0]), owners)
             self.story.returned(message.ran)
         else:
             self._on_worker(link, message, received.buffers)
@@ -239,7 +230,7 @@ class CellRun:
         if not found:
             return
         self.story.broker_replaced()
-        if not self.began and (self._lost_at is None or self._granted is None):
+        if not self.began and (not self._loss.noticed or self._granted is None):
             self._ask_for_lease()  # with the same id: what was granted is told again
             return
         for message in self._broker.events():
@@ -274,7 +265,7 @@ class CellRun:
             self._send(self._connection.ensure_link(), self._withheld)
 
     def _on_lease_ended(self, ended: LeaseEnded) -> None:
-        self._lease_end = ended.reason
+        self._loss.lease_ended(ended.reason)
         if self._granted is None:
             self._granted = self._unknown_grant(ended.lease)
 
@@ -285,23 +276,16 @@ class CellRun:
     def _on_worker_gone(self, gone: WorkerGone) -> None:
         if self._finished is not None:
             return  # it said all that it had to say; what it shared with us is still to be written
-        explains = self._lost_at is not None and self._gone is None  # the channel closed before
-        if not explains and not self._connection.is_our_worker(gone):
+        if not self._loss.wants_reason and not self._connection.is_our_worker(gone):
             return  # an earlier worker's end, told late
-        if self._granted is None and self._is_replaceable(gone.cause):
+        if self._granted is None and self._loss.is_replaceable(gone.cause):
             self._replace_worker()
             return
-        self._gone = gone
-        if not explains:
+        if not self._loss.wants_reason:
             self._hear_out()
+        self._loss.explain(gone)
         if self._finished is None:
             self._lose_worker()
-
-    def _is_replaceable(self, cause: str) -> bool:
-        """Whether another worker may do instead of one that ended before the grant."""
-        if cause == Cause.CANCELLED:
-            return True  # an earlier cell was: this request would have been refused
-        return rule_of(cause).again and not self._replaced
 
     def _hear_out(self) -> None:
         """Takes in what a worker sent before it ended, such as a result that was on its way."""
@@ -397,29 +381,25 @@ class CellRun:
     def _lose_worker(self) -> None:
         if self._finished is not None:
             return  # nothing is lost any more, and forgetting what both share would lose it
-        if self._lost_at is None:
-            self._lost_at = time.monotonic()
+        self._loss.notice(time.monotonic())
         self._connection.drop_worker()
 
     def _check_lost(self) -> None:
         """Raises once the end of the worker is explained, or nobody explains it."""
         if self._finished is not None:
             return
-        if self._lost_at is None and self._lease_end not in ("", "finished"):
-            self._lose_worker()  # the lease is over: nothing of this cell comes home
-        if self._lost_at is None:
+        if self._loss.lease_is_over:
+            self._lose_worker()  # nothing of this cell comes home
+        gone = self._loss.explanation(time.monotonic(), self._broker.away)
+        if gone is None:
             return
-        if self._gone is not None or time.monotonic() - self._lost_at > CAUSE_SECONDS:
-            cause = self._lease_end or (Cause.BROKER_LOST if self._broker.away else Cause.EXITED)
-            gone = self._gone or WorkerGone(self._connection.id, cause)
-            if self._granted is not None or not self._is_replaceable(gone.cause):
-                raise failure.of_worker(gone)
-            self._replace_worker()
+        if self._granted is not None or not self._loss.is_replaceable(gone.cause):
+            raise failure.of_worker(gone)
+        self._replace_worker()
 
     def _replace_worker(self) -> None:
         """While the request waits, and keeps its place, a new worker gets everything."""
-        self._lost_at = self._gone = None
-        self._replaced = True
+        self._loss.replaced()
         self._connection.drop_worker()
         self._prepare(self._connection.ensure_link())
 
@@ -447,59 +427,19 @@ class CellRun:
             if self._granted is not None or self._broker.away:
                 self._connection.drop_worker()
 
-    # --- the way home -------------------------------------------------------------------
-
-    def _commit(self) -> tuple[Committed, BaseException | None]:
-        assert self._finished is not None
-        finished, payload, owners = self._finished
-        if finished.status == "stuck":
-            self._connection.drop_worker()
-            raise CommitFailed(finished.error.get("evalue"))
-        try:
-            with quietly():  # the worker has imported and built all this before
-                staged = self._connection.replica.stage(payload, owners)
-                committed = staged.commit()
-        except Exception as error:
-            self._connection.drop_worker()  # its objects and ours no longer agree
-            if isinstance(error, ZeroKernelError):
-                raise
-            # A class's own code ran while its new objects were built, and failed.
-            raise CommitFailed(
-                f"What the cell made could not be rebuilt in the notebook, which is as it was "
-                f"before the cell: {type(error).__name__}: {error}"
-            ) from error
-        if self._connection.link is not None:
-            self._connection.link.left_running = finished.left_running
-        if finished.left_running:
-            self._connection.keep_for_background((*self._cell.names, *committed.bound))
-        else:
-            self._connection.background_names = frozenset()
-        if self._connection.link is not None:
-            with quietly():
-                notes = self._connection.link.take_over_surroundings(staged.extra)
-            self._notes += notes
-        self._relay.finish(staged.extra.get("result"))
-        if finished.exits:
-            self._shell.exit_now = True
-        self._relay.forward_payload(finished.payload)
-        if finished.display_failed:
-            self._relay.mark_display_failed()
-        if finished.status == "ok":
-            return committed, None
-        return committed, failure.of_cell(self._shell, staged.extra.get("error"), finished.error)
-
-    def _show_receipt(self, committed: Committed) -> None:
+    def _show_receipt(self, home: Home) -> None:
         assert self._finished is not None
         assert self._granted is not None
         self._status.receipt(
             Receipt(
                 slice=self._granted.slice,
-                ran=self._finished[0].ran,
+                ran=self._finished.said.ran,
                 waited=self._granted.waited,
                 sent_bytes=self._sent_bytes,
-                returned_bytes=committed.byte_count,
+                returned_bytes=home.committed.byte_count,
                 total=time.monotonic() - self._begun,
-                worker_only=committed.worker_only,
-                notes=(*committed.notes, *self._notes),
+                worker_only=home.committed.worker_only,
+                notes=(*home.committed.notes, *self._notes, *home.notes),
+                conflicts=home.committed.conflicts,
             )
         )

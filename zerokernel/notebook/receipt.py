@@ -24,6 +24,7 @@ class Receipt:
         total: Seconds that the cell took for the person who waits; 0 where not known.
         worker_only: What stayed in the worker: its name or path → why, and what to do.
         notes: What the user should know beside, one sentence each.
+        conflicts: Those of them that say what the notebook changed while the cell ran.
     """
 
     slice: str
@@ -34,6 +35,7 @@ class Receipt:
     total: float = 0.0
     worker_only: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Gives the one line; figures that are next to nothing are left out."""
@@ -56,7 +58,8 @@ class Receipt:
     def figures(self) -> dict[str, Any]:
         """Gives all fields as JSON-able data."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"worker_only": dict(self.worker_only), "notes": list(self.notes)}
+        lists = {"notes": list(self.notes), "conflicts": list(self.conflicts)}
+        return values | {"worker_only": dict(self.worker_only), **lists}
 
 
 def seconds(value: float) -> str:

@@ -18,6 +18,7 @@ from zerokernel.notebook.connection import Connection
 from zerokernel.settings import Settings
 
 if TYPE_CHECKING:
+    from zerokernel.notebook.cell import Cell
     from zerokernel.notebook.cell_run import CellRun
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
@@ -35,6 +36,8 @@ class Session:
         self._shell = shell
         self._connection = Connection(shell, settings)
         self._run: CellRun | None = None
+        # Held while a cell runs: a subshell's plain cells, or its own, run beside it.
+        self._busy = threading.Lock()
         self._story: Story | None = None  # of the latest cell
         # What shows the latest cell's error, by which it is known again; and its worker.
         self._failed: tuple[Any, Any] = (None, None)
@@ -52,7 +55,12 @@ class Session:
             self._connection.open()  # the first cell tries again and says what is wrong
 
     def _prune(self, _result: Any) -> None:
-        self._connection.prune()
+        if not self._busy.acquire(blocking=False):
+            return  # a cell runs, of which the notebook's objects are not to be let go of
+        try:
+            self._connection.prune()
+        finally:
+            self._busy.release()
 
     def close(self) -> None:
         """Ends worker and session; the broker takes the slice back."""
@@ -74,13 +82,18 @@ class Session:
             ZeroKernelError: It did not run to its end; the message says what to do.
         """
         from zerokernel.notebook.cell import describe
-        from zerokernel.notebook.cell_run import CellRun
 
         self._connection.refresh()
         if options.size and options.size not in self.sizes():
             offered = ", ".join(self.sizes())
             raise UnknownSize(f"No slice here has the size {options.size!r}; there are: {offered}.")
         cell = describe(self._shell, body, code)
+        with self._busy:
+            self._run_described(cell, options, status)
+
+    def _run_described(self, cell: Cell, options: CellOptions, status: StatusLine) -> None:
+        from zerokernel.notebook.cell_run import CellRun
+
         for last_try in (False, True):
             self._run = CellRun(self._shell, self._connection, cell, options, status)
             self._story = self._run.story

@@ -94,8 +94,14 @@ class StatusLine:
             self._publish(self._waiting)
 
     def receipt(self, receipt: Receipt) -> None:
-        """The cell is over. Always shown at once, where anything is."""
+        """The cell is over. Always shown at once, where anything is.
+
+        What the notebook changed meanwhile, and so kept, is told where nothing else is.
+        """
         figures = receipt.figures()
+        if receipt.conflicts and not self._enabled:
+            told = {"conflicts": figures["conflicts"]}
+            self._publish(Line("conflict", "; ".join(receipt.conflicts), told))
         self._finish(Line("receipt", receipt.line(), figures, details=receipt.details()))
 
     def failed(self, message: str) -> None:

@@ -50,12 +50,12 @@ def lists_unchanged() -> None:
 
 def lost_alias() -> None:
     """A list that the other side holds travels by value, as if it were new."""
-    from zerokernel.crossing.pickling import CuttingPacker
+    from zerokernel.crossing import pickling
 
-    def make(persistent_id: Any) -> Any:
-        return lambda self, item: None if type(item) is list else persistent_id(self, item)
+    def forgetful(cut: Callable[[Any], int | None]) -> Callable[[Any], int | None]:
+        return lambda item: None if type(item) is list else cut(item)
 
-    _replaced(CuttingPacker, "persistent_id", make)
+    _replaced(pickling, "_cutter", lambda make: lambda *args: forgetful(make(*args)))
 
 
 def stale_worker() -> None:

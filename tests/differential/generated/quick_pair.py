@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.differential.generated.writer import Step
-from tests.differential.judge import OBSERVER, Cut, Pair, Side, compare, outputs_of
+from tests.differential.judge import ALL_LIBRARIES, OBSERVER, Cut, Pair, Side, compare, outputs_of
 from tests.differential.program import Program
 from tests.kernels import KernelStuck
 
@@ -32,7 +32,7 @@ class QuickPair(Pair):
         self,
         directory: Path,
         *,
-        libraries: str = "numpy, torch",
+        libraries: str = ALL_LIBRARIES,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(directory, libraries=libraries, environment=environment)

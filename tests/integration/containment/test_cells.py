@@ -96,6 +96,7 @@ def test_arrays_cross_both_ways(kernel: Kernel) -> None:
 
 def test_processes_of_a_cell_work(kernel: Kernel) -> None:
     """A program, torch's loader with two processes, and psutil, which looks itself up in /proc."""
+    pytest.importorskip("torch")
     run = kernel.run(
         "%%gpu\nimport subprocess, psutil, os, torch\n"
         "told = subprocess.run(['sh', '-c', 'echo $PPID'], capture_output=True, text=True).stdout\n"

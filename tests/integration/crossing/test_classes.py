@@ -226,6 +226,7 @@ def test_new_with_arguments_is_not_called_again(pair):
 
 def test_generators_of_the_libraries_are_found_by_name(pair):
     """`random`'s, NumPy's and torch's own generators are the other side's own."""
+    pytest.importorskip("torch")
     pair.plain(
         "import random, torch, numpy as np\n"
         "x = [random._inst, np.random.mtrand._rand, torch.default_generator]"

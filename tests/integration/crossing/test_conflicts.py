@@ -17,6 +17,13 @@ CASES = {
     "name bound by both": ("n = 1", "n = 2", "n", "2", "`n` was bound"),
     "name deleted by the cell": ("del gone", "gone = 5", "gone", "5", "`gone` was bound"),
     "name bound by the cell alone": ("m = 1", "m = 2", "m", "2", "`m` was bound"),
+    "name deleted by the thread": (
+        "n = 1",
+        "del n",
+        "globals().get('n', 'unbound')",
+        "'unbound'",
+        "`n` was deleted",
+    ),
     "list": ("l.append(2)", "l.append(3)", "l", "[1, 3]", "list"),
     "dict": ("d['a'] = 2", "d['b'] = 3", "d", "{'a': 1, 'b': 3}", "dict"),
     "set": ("s.add(2)", "s.add(3)", "s", "{1, 3}", "set"),
@@ -46,6 +53,39 @@ def test_the_notebooks_change_is_kept_and_told(pair, case):
     assert pair.namespace["t"] == [[0, 1]]
     pair.cell(f"seen = repr({look})")
     assert pair.namespace["seen"] == expected
+
+
+def test_a_binding_at_the_address_of_the_one_before_is_kept(pair):
+    """A thread's new object may lie where the old one was, of which nothing is left then."""
+    pair.plain("n = int('1000001')")
+    pair.cell("n = 5", commit=False)
+    was = id(pair.namespace["n"])
+    del pair.namespace["n"]
+    kept = []
+    while id(number := int("2000002")) != was and len(kept) < 1000:
+        kept.append(number)
+    pair.namespace["n"] = number
+    done = pair.staged.commit()
+    pair.acknowledge()
+    assert pair.namespace["n"] == 2000002
+    assert any("`n` was bound" in note for note in done.conflicts), done
+
+
+def test_a_name_that_the_cell_fetches_is_as_it_saw_it(pair):
+    """What a thread bound before the cell asked for it is no conflict with what the cell binds."""
+    pair.plain("n = [1]; t = [0]")
+    asked = pair.kernel.fetch
+
+    def bind_and_fetch(name):
+        pair.namespace["n"] = [2]
+        return asked(name)
+
+    pair.kernel.fetch = bind_and_fetch
+    try:
+        done = pair.cell("n = [*n, 3]", names=["t"], fetch=["n"])
+    finally:
+        del pair.kernel.fetch
+    assert (pair.namespace["n"], done.conflicts) == ([2, 3], ())
 
 
 def test_what_only_a_thread_changed_is_no_conflict(pair):

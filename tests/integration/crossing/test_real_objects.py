@@ -493,8 +493,8 @@ def test_change_in_the_worker_lands_in_the_same_object(pair, case):
     """The object keeps its identity and gets the state that the change gives locally, twice."""
     make, change, look = ALL[case]
     local = {"__name__": "__main__"}
-    exec(make, local)
     pair.plain(make)
+    exec(make, local)
     x = pair.namespace["x"]
     for _ in range(2):
         try:

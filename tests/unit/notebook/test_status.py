@@ -168,6 +168,15 @@ def test_disabled_shows_nothing_at_all(shell: Shell, clock: Clock) -> None:
     assert shell.display_pub.published == []
 
 
+def test_conflicts_are_told_under_quiet(shell: Shell) -> None:
+    """What the notebook changed while the cell ran is said even where nothing else is."""
+    line = StatusLine(shell, enabled=False)
+    line.receipt(Receipt(slice="s", ran=1, notes=("c", "n"), conflicts=("c",)))
+    [(data, metadata)] = [(one["data"], one["metadata"]) for one in shell.display_pub.published]
+    assert data["text/plain"] == "c"
+    assert metadata["zerokernel"] == {"phase": "conflict", "conflicts": ["c"]}
+
+
 def test_nothing_follows_the_receipt(line: StatusLine, shell: Shell, clock: Clock) -> None:
     """A late tick cannot turn a receipt back into a running line."""
     clock.now += 1
@@ -308,6 +317,7 @@ def test_figures_are_json_and_complete(line: StatusLine, shell: Shell, clock: Cl
         "total": 4,
         "worker_only": {"gen": "a generator"},
         "notes": ["n"],
+        "conflicts": [],
     }
 
 

@@ -1,4 +1,4 @@
-"""What the scheduler remembers. `Slice` is a value; the others change, and only in `state`."""
+"""What the scheduler remembers. `Slice` is a value; the others change, and only by events."""
 
 from __future__ import annotations
 

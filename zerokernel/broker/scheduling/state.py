@@ -1,7 +1,8 @@
 """The scheduler itself: `SchedulerState.handle(event, now)` gives the actions to carry out.
 
-It has no clock, socket or thread, so that it can be property-tested and simulated. What
-changes in here changes nowhere else.
+It has no clock, socket or thread, so that it can be property-tested and simulated. Each event
+goes to the function that takes it in, here or in a module of this folder; where leases begin
+and end, and what follows from it for others, is here alone.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from zerokernel.broker.scheduling import inventory, reports, requests, sessions
 from zerokernel.broker.scheduling.actions import Action
-from zerokernel.broker.scheduling.admission import STUCK, refusal
+from zerokernel.broker.scheduling.admission import STUCK
 from zerokernel.broker.scheduling.adoption import adopt
 from zerokernel.broker.scheduling.events import (
     Event,
@@ -39,13 +41,10 @@ from zerokernel.broker.scheduling.waiting import Queue, expected_starts, explain
 from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
     Bind,
-    CancelRequest,
-    EndWorker,
     Heartbeat,
     LeaseEnded,
     LimitNear,
     Park,
-    RequestLease,
     StopWorker,
     TaskEnded,
     TaskReturning,
@@ -114,196 +113,6 @@ class SchedulerState:
         leases = (one.lease for one in self.slices.values())
         return next((x.session for x in leases if x and x.request.id == request), None)
 
-    def take_forgotten(self) -> list[str]:
-        """Gives the sessions that are over since the last call."""
-        forgotten, self._forgotten = self._forgotten, []
-        return forgotten
-
-    # --- sessions -----------------------------------------------------------------------
-
-    def _connected(self, event: SessionConnected, now: float) -> None:
-        session = self.sessions.get(event.session)
-        if session is None:
-            self.sessions[event.session] = Session(event.session, event.name, event.user)
-            return
-        session.name, session.user = event.name, session.user or event.user
-        session.connected, session.closed, session.lost_at = True, False, None
-        self._withdraw_others(session, event.requests, now)
-        if session.lease is not None and session.lease.granted_at is not None:
-            self.out.granted(session.lease)
-        for request in self.queue.of_session(session.id):
-            self.queue.tell_again(request)
-
-    def _withdraw_others(self, session: Session, wanted: tuple[str, ...], now: float) -> None:
-        """Withdraws what a notebook that comes back does not want any more."""
-        for request in self.queue.of_session(session.id):
-            if request.id not in wanted:
-                self.queue.remove(request)
-        lease = session.lease
-        # A task that began ends by itself: it is finished, or its notebook has let go of it.
-        if lease is not None and lease.request.id not in wanted and lease.started_at is None:
-            self._release(lease, now)
-
-    def _lost(self, event: SessionLost, now: float) -> None:
-        session = self.sessions.get(event.session)
-        if session is None or not session.connected:
-            return
-        session.connected, session.lost_at = False, now
-        if not self.policy.kernel_grace_seconds:
-            self._close(session, now)
-
-    def _closed(self, event: SessionClosed, now: float) -> None:
-        if session := self.sessions.get(event.session):
-            session.connected = False
-            self._close(session, now)
-
-    def _close(self, session: Session, now: float) -> None:
-        session.closed, session.lost_at = True, None
-        for request in self.queue.of_session(session.id):
-            self.queue.remove(request)
-        if session.lease is not None:
-            self.cut_short(session.lease, Cause.KERNEL_LOST, now)
-        if session.worker is not None:
-            self.stop(session, Cause.KERNEL_LOST, now)
-        self._forget_if_over(session)
-
-    def _forget_if_over(self, session: Session) -> None:
-        if session.closed and session.worker is None:
-            self.sessions.pop(session.id, None)
-            self._forgotten.append(session.id)
-
-    # --- what notebooks ask for ---------------------------------------------------------
-
-    def _said(self, event: NotebookSaid, now: float) -> None:
-        session = self.sessions.get(event.session)
-        if session is None or session.closed:
-            return
-        match event.message:
-            case RequestLease() as message:
-                self._requested(session, message, now)
-            case CancelRequest(request):
-                self._cancelled(session, request, now)
-            case EndWorker(target, cause):
-                ignored = cause == Cause.INTERRUPTED
-                self._end_worker(
-                    session, target, Cause.INTERRUPTED if ignored else Cause.RESTART, now
-                )
-
-    def _requested(self, session: Session, message: RequestLease, now: float) -> None:
-        if self._repeated(session, message.request):
-            return
-        size = message.size or next(iter(self.sizes()), "")
-        refused = refusal(session, message, size, self.sizes(), self.policy)
-        if refused is None and self.find_request(message.request) is not None:
-            refused = "RequestRefused", "Another notebook uses this request's id."
-        if refused is not None:
-            self.out.refuse(session, message.request, *refused)
-            return
-        self.arrivals += 1
-        self.queue.add(
-            Request(
-                message.request, session, size, message.duration, self.arrivals, now, message.firm
-            )
-        )
-
-    def _repeated(self, session: Session, request: str) -> bool:
-        """Answers a request that was made before."""
-        if self.out.repeat(session, request):
-            return True
-        if session.lease is not None and session.lease.request.id == request:
-            session.lease.release_at = None
-            if session.lease.granted_at is not None:
-                self.out.granted(session.lease)
-            return True
-        waiting = self.queue.find(request)
-        if waiting is None or waiting.session is not session:
-            return False
-        self.queue.tell_again(waiting)
-        return True
-
-    def _cancelled(self, session: Session, request: str, now: float) -> None:
-        waiting = self.queue.find(request)
-        if waiting is not None and waiting.session is session:
-            self.queue.remove(waiting)
-        elif session.lease is not None and session.lease.request.id == request:
-            self._release(session.lease, now)
-            return
-        # Also where it is not known: the cancel may have overtaken its request.
-        if request not in session.answers:
-            self.out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
-
-    def _release(self, lease: Lease, now: float) -> None:
-        """Ends a lease whose notebook gave up, unless its task is just reporting its end."""
-        session = lease.session
-        if lease.granted_at is None:
-            request = self._take_back(lease).id
-            self.out.refuse(session, request, "RequestCancelled", "The request was cancelled.")
-        elif session.worker is None:
-            self.cut_short(lease, Cause.CANCELLED, now)
-        elif lease.release_at is None:
-            lease.release_at = now + self.policy.release_grace
-
-    def _end_worker(self, session: Session, target: str, cause: Cause, now: float) -> None:
-        other = self.sessions.get(target)
-        if other is None or other.user != session.user:
-            return
-        other.failed_starts = 0
-        if other.lease is not None and other.lease.granted_at is not None:
-            self.cut_short(other.lease, cause, now)
-        elif other.worker is not None:
-            self.stop(other, cause, now)
-
-    # --- what supervisors report --------------------------------------------------------
-
-    def _forked(self, event: WorkerForked, now: float) -> None:
-        session = self.sessions.get(event.session)
-        if session is None:
-            # It closed while its worker was forked. Kept, so that if it comes back it does
-            # not get a lease for the worker that is told to end here.
-            session = Session(event.session, "", "", connected=False, closed=True)
-            self.sessions[session.id] = session
-        if session.worker is None:
-            session.worker = Worker(event.process)
-        else:
-            # Its notebook saw the old one die before its end was reported.
-            session.worker.successor = Worker(event.process)
-        if session.closed:
-            self.stop(session, Cause.KERNEL_LOST, now)
-
-    def _started(self, event: TaskStarted, now: float) -> None:
-        if (lease := self.live(event.session, event.lease)) and lease.started_at is None:
-            lease.started_at = now
-
-    def _returning(self, event: TaskReturning, now: float) -> None:
-        if (lease := self.live(event.session, event.lease)) and lease.ended_after is None:
-            lease.ended_at, lease.ended_after = now, max(0.0, event.ran)
-
-    def _ended(self, event: TaskEnded, now: float) -> None:
-        if lease := self.live(event.session, event.lease):
-            # The report is about a worker, even if that of its fork was lost.
-            session = lease.session
-            session.worker = session.worker or Worker(0)
-            session.failed_starts = 0
-            self._end(lease, Cause.FINISHED, event.ran, now)
-
-    def _worker_ended(self, event: WorkerEnded, now: float) -> None:
-        session = self.sessions.get(event.session)
-        if session is None:
-            return
-        known = session.worker
-        session.worker = known.successor if known is not None else None
-        lease = self.live(event.session, event.lease)
-        if lease is not None:
-            self._end(lease, event.cause, event.ran, now)
-        # A lease that is bound while the worker was not (it was parked) waits for the next one.
-        if session.lease is None or session.lease.granted_at is None:
-            self._vacate(session)
-        if known is not None or lease is not None:
-            self.out.gone(session, event)
-        if session.closed and session.worker is not None:
-            self.stop(session, Cause.KERNEL_LOST, now)
-        self._forget_if_over(session)
-
     def live(self, session_id: str, lease_id: str) -> Lease | None:
         """Gives a session's granted lease, None where it has another or none."""
         session = self.sessions.get(session_id)
@@ -311,53 +120,16 @@ class SchedulerState:
         granted = lease is not None and lease.granted_at is not None
         return lease if granted and lease is not None and lease.id == lease_id else None
 
-    # --- slices -------------------------------------------------------------------------
+    def forget_if_over(self, session: Session) -> None:
+        """Forgets a session that is closed and has no worker any more."""
+        if session.closed and session.worker is None:
+            self.sessions.pop(session.id, None)
+            self._forgotten.append(session.id)
 
-    def _slices_changed(self, event: SlicesChanged, now: float) -> None:
-        present = {one.id: one for one in event.slices}
-        for record in list(self.slices.values()):
-            record.removed = record.slice.id not in present
-            if record.removed and record.occupant is not None and record.lease is None:
-                self.stop(record.occupant, "evicted: its slice was removed", now)
-        for one in event.slices:
-            self.slices.setdefault(one.id, SliceRecord(one)).slice = one
-        self._drop_removed()
-        self.out.setback = "the slices changed"
-        self._requeue_from_unusable()
-        self._refuse_missing_sizes()
-
-    def _set_aside(self, event: SliceSetAside, now: float) -> None:
-        if record := self.slices.get(event.slice):
-            record.reason = event.reason
-            self.queue.changed.add(record.slice.size)
-            self.out.setback = f"{record.slice.name} was set aside" if event.reason else ""
-            self._requeue_from_unusable()
-            lease = record.lease
-            if event.lost and lease is not None and lease.granted_at is not None:
-                self.cut_short(lease, f"{Cause.DEVICE_LOST}: {event.reason}", now)
-            elif event.lost and record.occupant is not None:
-                self.stop(record.occupant, f"{Cause.DEVICE_LOST}: {event.reason}", now)
-
-    def _drop_removed(self) -> None:
-        for record in list(self.slices.values()):
-            if record.removed and record.lease is None and record.occupant is None:
-                del self.slices[record.slice.id]
-
-    def _requeue_from_unusable(self) -> None:
-        """Takes back leases that are not granted yet from slices that cannot be used now."""
-        for record in list(self.slices.values()):
-            self.queue.changed.add(record.slice.size)
-            if record.lease is not None and record.lease.granted_at is None and record.set_aside:
-                self.queue.add(self._take_back(record.lease))
-        self._drop_removed()
-
-    def _refuse_missing_sizes(self) -> None:
-        there = self.sizes()
-        for size in self.queue.sizes():
-            for request in [] if size in there else self.queue.in_order(size, 0.0):
-                self.queue.remove(request)
-                why = f"The last slice of size {size!r} was removed."
-                self.out.refuse(request.session, request.id, "UnknownSize", why)
+    def take_forgotten(self) -> list[str]:
+        """Gives the sessions that are over since the last call."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
 
     # --- time ---------------------------------------------------------------------------
 
@@ -373,7 +145,7 @@ class SchedulerState:
         if session.lost_at is not None and now >= (
             session.lost_at + self.policy.kernel_grace_seconds
         ):
-            self._close(session, now)
+            sessions.close(self, session, now)
         elif session.worker is not None and session.worker.stopping_at is not None:
             self._give_up_on(session, session.worker)
         else:
@@ -384,12 +156,12 @@ class SchedulerState:
         worker.stuck = True
         self.out.setback = f"the worker of {session.name!r} was killed and does not end"
         if session.lease is not None and session.lease.granted_at is None:
-            request = self._take_back(session.lease)
+            request = self.take_back(session.lease)
             self.out.refuse(session, request.id, "WorkerStartFailed", STUCK)
         for request in self.queue.of_session(session.id):
             self.queue.remove(request)
             self.out.refuse(session, request.id, "WorkerStartFailed", STUCK)
-        self._requeue_from_unusable()
+        self.requeue_from_unusable()
 
     # --- the life of a lease ------------------------------------------------------------
 
@@ -449,7 +221,7 @@ class SchedulerState:
         )
         self.out.granted(lease)
 
-    def _end(self, lease: Lease, reason: str, ran: float, now: float) -> None:
+    def end(self, lease: Lease, reason: str, ran: float, now: float) -> None:
         """The only place where a granted lease ends: settled, told, remembered."""
         granted_at = lease.granted_at if lease.granted_at is not None else now
         held = max(0.0, now - granted_at)
@@ -463,15 +235,15 @@ class SchedulerState:
         self.out.answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
         self.queue.changed.add(lease.slice.slice.size)
         if session.worker is None:
-            self._vacate(session)
+            self.vacate(session)
 
     def cut_short(self, lease: Lease, reason: str, now: float) -> None:
         """Ends a lease whose task may still run, and its worker with it."""
         session = lease.session
         if lease.granted_at is None:
-            self._take_back(lease)
+            self.take_back(lease)
             return
-        self._end(lease, reason, lease.ran(now), now)
+        self.end(lease, reason, lease.ran(now), now)
         if session.worker is not None or session.closed:
             self.stop(session, reason, now)
         else:
@@ -479,7 +251,7 @@ class SchedulerState:
             # forked anew; a worker that is there by then without it is left alone.
             self.out.order(session.id, StopWorker(session.id, Cause.REPLACED, lease=lease.id))
 
-    def _take_back(self, lease: Lease) -> Request:
+    def take_back(self, lease: Lease) -> Request:
         """Undoes the assignment of a slice that was not granted yet."""
         lease.slice.lease = lease.session.lease = None
         self.queue.changed.add(lease.slice.slice.size)
@@ -489,19 +261,34 @@ class SchedulerState:
         """Has the session's worker ended, or the Bind for one to come taken back."""
         if session.worker is None:
             # None is known, but the supervisor may hold a Bind for one to come.
-            self._vacate(session)
+            self.vacate(session)
         elif session.worker.stopping_at is not None:
             return
         else:
             session.worker.stopping_at = now
         self.out.order(session.id, StopWorker(session.id, cause, _process(session)))
 
-    def _vacate(self, session: Session) -> None:
+    def requeue_from_unusable(self) -> None:
+        """Takes back leases that are not granted yet from slices that cannot be used now."""
+        for record in list(self.slices.values()):
+            self.queue.changed.add(record.slice.size)
+            if record.lease is not None and record.lease.granted_at is None and record.set_aside:
+                self.queue.add(self.take_back(record.lease))
+        self.drop_removed()
+
+    def vacate(self, session: Session) -> None:
+        """Has no slice kept for the memory of a session's worker."""
         for record in self.slices.values():
             if record.occupant is session:
                 record.occupant = None
                 self.queue.changed.add(record.slice.size)
-        self._drop_removed()
+        self.drop_removed()
+
+    def drop_removed(self) -> None:
+        """Forgets slices that were removed and are not in use any more."""
+        for record in list(self.slices.values()):
+            if record.removed and record.lease is None and record.occupant is None:
+                del self.slices[record.slice.id]
 
     def _park_idle_workers(self, now: float) -> None:
         for record in self.slices.values():
@@ -526,21 +313,21 @@ class SchedulerState:
 
 
 _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
-    SessionConnected: SchedulerState._connected,
-    SessionLost: SchedulerState._lost,
-    SessionClosed: SchedulerState._closed,
-    NotebookSaid: SchedulerState._said,
-    WorkerForked: SchedulerState._forked,
-    TaskStarted: SchedulerState._started,
-    TaskEnded: SchedulerState._ended,
-    TaskReturning: SchedulerState._returning,
-    WorkerEnded: SchedulerState._worker_ended,
+    SessionConnected: sessions.connected,
+    SessionLost: sessions.lost,
+    SessionClosed: sessions.closed,
+    NotebookSaid: requests.said,
+    WorkerForked: reports.forked,
+    TaskStarted: reports.started,
+    TaskEnded: reports.ended,
+    TaskReturning: reports.returning,
+    WorkerEnded: reports.worker_ended,
     LimitNear: lambda state, event, now: extend_limit(state, event),
     Heartbeat: lambda state, event, now: take_beats(state, event, now),
     WorkerParked: take_parked,
     WorkerAdopted: adopt,
-    SlicesChanged: SchedulerState._slices_changed,
-    SliceSetAside: SchedulerState._set_aside,
+    SlicesChanged: inventory.slices_changed,
+    SliceSetAside: inventory.set_aside,
     Tick: SchedulerState._tick,
 }
 

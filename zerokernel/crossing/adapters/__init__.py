@@ -14,9 +14,11 @@ from zerokernel.crossing.adapters import (
     databases,
     files,
     foreign,
+    iterators,
     libraries,
     plain,
     streams,
+    type_parameters,
     weak,
     widgets,
 )
@@ -28,8 +30,10 @@ __all__ = ["RESTORERS", "Adapter", "adapter_for", "refusal"]
 
 _ADAPTERS: dict[str, Adapter] = {
     **plain.ADAPTERS,
+    **type_parameters.ADAPTERS,
     **weak.ADAPTERS,
     **files.ADAPTERS,
+    **iterators.ADAPTERS,
     **streams.ADAPTERS,
     **archives.ADAPTERS,
     **databases.ADAPTERS,

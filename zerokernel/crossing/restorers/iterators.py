@@ -8,6 +8,7 @@ import itertools
 import operator
 from typing import Any
 
+from zerokernel.crossing.adapters.iterators import reduced, set_state
 from zerokernel.crossing.positions import place, position
 from zerokernel.crossing.restorer import Restorer
 
@@ -35,7 +36,7 @@ def _put_iterator(item: Any, state: Any) -> None:
 
 
 def _put_count(item: Any, state: Any) -> None:
-    now, *step = item.__reduce__()[1]
+    now, *step = reduced(item)[1]
     _skip(item, max(0, int((state[0] - now) // (step[0] if step else 1))))
 
 
@@ -45,13 +46,13 @@ def _skip(item: Any, steps: int | None) -> None:
 
 def _third(item: Any) -> Any:
     """The state in a reduce value, None where there is none."""
-    made = item.__reduce__()
+    made = reduced(item)
     return made[2] if len(made) > len(("type", "arguments")) else None
 
 
 def _set_state(item: Any, state: Any) -> None:
     if state is not None:
-        item.__setstate__(state)
+        set_state(item, state)
 
 
 _SEQUENCES = ("list", "tuple", "str", "str_ascii", "bytes", "bytearray", "range", "longrange")
@@ -66,7 +67,7 @@ _NAMES = [
 
 RESTORERS: dict[str, Restorer] = {
     **dict.fromkeys(_NAMES, Restorer(_iterator_state, _put_iterator, gc.get_referents)),
-    "itertools.count": Restorer(lambda c: c.__reduce__()[1], _put_count),
+    "itertools.count": Restorer(lambda c: reduced(c)[1], _put_count),
     "itertools.groupby": Restorer(_third, _set_state, gc.get_referents),
     "itertools._tee": Restorer(_third, _set_state, gc.get_referents),
 }
