@@ -7,7 +7,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-from zerokernel.ambient.origin import is_users
+from zerokernel.ambient.origin import users_modules
 from zerokernel.ambient.setting import GONE, Setting
 
 
@@ -37,10 +37,11 @@ class _Variables:
 
 def _is_notebooks(one: ContextVar[Any]) -> bool:
     """Whether a name of the notebook, or of a module of the user's own, stands for it."""
+    places = [sys.modules.get("__main__"), *(module for _, module in users_modules())]
     return any(
         value is one
-        for name, module in list(sys.modules.items())
-        if name == "__main__" or is_users(name, getattr(module, "__file__", None))
+        for module in places
+        if module is not None
         for value in list(vars(module).values())
         if type(value) is ContextVar
     )

@@ -138,12 +138,16 @@ def _repeating() -> Iterator[None]:
 
 
 def begin(*, in_worker: bool) -> None:
-    """Notes what is this process's own, before the first cell of a session."""
+    """Notes what is this process's own, before the first cell of a session.
+
+    A forkserver calls this for its workers, which inherit it; again after it imported more.
+    """
     on_import.around_repetitions(_repeating)
     reporting.loggers.start()
     _modules.start()
     if in_worker:
         reporting.filters.keep_own()
+    table.capture()  # what it looks up for the first time, all forks have
 
 
 def _pickled(delta: table.State) -> tuple[dict[str, bytes], list[str]]:

@@ -51,8 +51,13 @@ class Session:
         threading.Thread(target=self._start_quietly, daemon=True, name="zerokernel-start").start()
 
     def _start_quietly(self) -> None:
-        with contextlib.suppress(ZeroKernelError, OSError):
+        try:
             self._connection.open()  # the first cell tries again and says what is wrong
+        except (ZeroKernelError, OSError):
+            pass
+        except RuntimeError:  # an interpreter that ends lets nothing begin
+            if threading.main_thread().is_alive():
+                raise
 
     def _prune(self, _result: Any) -> None:
         if not self._busy.acquire(blocking=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from zerokernel.ambient import begin
 from zerokernel.containment import process_outside, wait_until_contained
 from zerokernel.messages import Hello, WorkerReady
 from zerokernel.wire import Channel
@@ -33,6 +34,7 @@ class Child:
         self._kernel = kernel
         self._own_threads = own_threads
         self._detection = detection
+        begin(in_worker=True)
 
     def run(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """The worker's main. Never returns: it ends with the process."""

@@ -93,6 +93,10 @@ def _import_the_rest() -> None:
     """Imports what the first optimizer step would: torch's compiler takes two seconds."""
     if "torch" in sys.modules:
         importlib.import_module("torch._dynamo")
+
+        from zerokernel.ambient import begin
+
+        begin(in_worker=True)
     _share_pages()
 
 

@@ -17,7 +17,7 @@ from IPython.core.async_helpers import _asyncio_runner
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import ExecutionResult
 
-from zerokernel.ambient import Surroundings, begin
+from zerokernel.ambient import Surroundings
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.submodules import import_all, imported
 from zerokernel.crossing import WorkerReplica, allocate
@@ -86,7 +86,6 @@ class TaskRunner:
         self._owners: dict[int, Sequence[Any]] = {}
         self._staged: list[Received] = []
         self._news: list[bytes] = []  # pickled changes of the surroundings, not entered yet
-        begin(in_worker=True)
         self._surroundings = Surroundings(in_worker=True)
         self._notes: list[str] = []  # what the receipt is to say of this cell
         self._bind: Bind | None = None  # a grant whose cell has not been found yet

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-BUDGET_SECONDS = 0.060
+MOST_MODULES = 60
 
 # The session's own start works in the background and is kept out: this is what a user waits for.
 SCRIPT = """
-import json, sys, time
+import json, sys
 import ipykernel.ipkernel, ipykernel.zmqshell  # a kernel has these
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -23,16 +23,14 @@ config = Config()
 config.HistoryManager.enabled = False
 shell = InteractiveShell.instance(config=config)
 before = set(sys.modules)
-begun = time.thread_time()
 import zerokernel
 imported = set(sys.modules) - before
 from zerokernel.notebook import session
 session.Session.start = lambda self: None
 shell.extension_manager.load_extension("zerokernel")
-took = time.thread_time() - begun
 shell.extension_manager.unload_extension("zerokernel")
 loaded = set(sys.modules) - before
-print(json.dumps({"took": took, "imported": sorted(imported), "loaded": sorted(loaded)}))
+print(json.dumps({"imported": sorted(imported), "loaded": sorted(loaded)}))
 """
 
 
@@ -53,12 +51,12 @@ def _measure(directory: Path) -> dict[str, Any]:
 
 
 def test_loading_is_cheap(tmp_path: Path) -> None:
-    """Loading takes at most 60 ms of processor time and imports no heavy library."""
-    runs = [_measure(tmp_path) for _ in range(3)]
-    assert min(run["took"] for run in runs) <= BUDGET_SECONDS
-    roots = {name.partition(".")[0] for name in runs[0]["loaded"]}
+    """Loading imports few modules, and no heavy library."""
+    loaded = _measure(tmp_path)["loaded"]
+    roots = {name.partition(".")[0] for name in loaded}
     assert not roots & {"torch", "numpy", "pandas", "cloudpickle", "matplotlib", "pynvml"}
-    assert not {"tornado.websocket", "tornado.httpclient"} & set(runs[0]["loaded"])
+    assert not {"tornado.websocket", "tornado.httpclient"} & set(loaded)
+    assert len(loaded) <= MOST_MODULES, loaded
 
 
 def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
