@@ -7,7 +7,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-from zerokernel.ambient.origin import users_modules
+from zerokernel.ambient.local_modules import local_modules
 from zerokernel.ambient.setting import GONE, Setting
 
 
@@ -37,7 +37,7 @@ class _Variables:
 
 def _is_notebooks(one: ContextVar[Any]) -> bool:
     """Whether a name of the notebook, or of a module of the user's own, stands for it."""
-    places = [sys.modules.get("__main__"), *(module for _, module in users_modules())]
+    places = [sys.modules.get("__main__"), *local_modules]
     return any(
         value is one
         for module in places

@@ -19,7 +19,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from zerokernel.ambient import on_import
-from zerokernel.ambient.origin import is_users, users_modules
+from zerokernel.ambient.origin import is_users
 from zerokernel.ambient.setting import GONE, same
 
 DEEP = 500
@@ -81,11 +81,16 @@ class LocalModules:
 
     def start(self) -> None:
         """Watches from now on. Of what is imported already, plain values count as set."""
-        for _, module in users_modules():
-            loaded = self._note(module, _code_of(module), FIRST)
-            atoms = [key for key, (value, _) in loaded.held.items() if type(value) in _ATOMS]
-            loaded.touched = dict.fromkeys(atoms, (self.clock, ()))
+        for name, module in list(sys.modules.items()):
+            if isinstance(module, ModuleType) and is_users(name, getattr(module, "__file__", None)):
+                loaded = self._note(module, _code_of(module), FIRST)
+                atoms = [key for key, (value, _) in loaded.held.items() if type(value) in _ATOMS]
+                loaded.touched = dict.fromkeys(atoms, (self.clock, ()))
         on_import.watch(self._on_run)
+
+    def __iter__(self) -> Iterator[ModuleType]:
+        """The user's own modules that are imported, as of the last look."""
+        return iter([loaded.module for loaded in self._loaded.values()])
 
     def _on_run(self, module: ModuleType, code: CodeType) -> None:
         name = module.__name__
@@ -369,3 +374,6 @@ def _code_of(module: ModuleType) -> CodeType | None:
     except Exception:  # the file is gone, or is being edited
         return None
     return code
+
+
+local_modules = LocalModules()

@@ -36,21 +36,4 @@ def is_users(name: str, path: str | None) -> bool:
     return not is_installed_file(path)
 
 
-_verdicts: dict[str, tuple[int, bool]] = {}
-
-
-def users_modules() -> list[tuple[str, ModuleType]]:
-    """The imported source files of the user's own, by name; each module is looked at once."""
-    found = []
-    for name, module in list(sys.modules.items()):
-        known = _verdicts.get(name)
-        if known is None or known[0] != id(module):
-            own = isinstance(module, ModuleType)
-            own = own and is_users(name, getattr(module, "__file__", None))
-            known = _verdicts[name] = (id(module), own)
-        if known[1]:
-            found.append((name, module))
-    return found
-
-
 _NOT_USERS = frozenset({"__main__", "__mp_main__", "zerokernel", *sys.builtin_module_names})

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from zerokernel.ambient import on_import, on_worker, reporting, table
-from zerokernel.ambient.local_modules import LocalModules, Ran
+from zerokernel.ambient.local_modules import Ran, local_modules
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.setting import GONE
 from zerokernel.ambient.versions import versions
-
-_modules = LocalModules()
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,14 @@ class Surroundings:
 
     def changes(self) -> Changes:
         """What is different now from what both sides agreed on: everything, at first."""
-        now, looked = table.capture(), _modules.look()
+        now, looked = table.capture(), local_modules.look()
         self._next = (now, looked)
         whole = self._agreed is None
         delta = now if self._agreed is None else table.diff(self._agreed, now)
         plain, notes = _pickled({n: v for n, v in delta.items() if not table.is_live(n)})
         live = _labelled({name: v for name, v in delta.items() if table.is_live(name)})
-        ran = _modules.ran(self._looked, whole=whole)
-        return Changes(plain, ran, live | _modules.sets(self._looked), notes)
+        ran = local_modules.ran(self._looked, whole=whole)
+        return Changes(plain, ran, live | local_modules.sets(self._looked), notes)
 
     def sent(self) -> None:
         """The other side has what `changes` gave."""
@@ -66,7 +64,7 @@ class Surroundings:
 
     def agree(self) -> None:
         """What is here now is what both sides have."""
-        self._agreed, self._looked = table.capture(), _modules.look()
+        self._agreed, self._looked = table.capture(), local_modules.look()
         self._imported = len(sys.modules)
 
     def enter(self, plain: Mapping[str, bytes], ran: dict[str, Ran]) -> list[str]:
@@ -74,7 +72,7 @@ class Surroundings:
         if not plain and not ran:
             return []
         delta, notes = _unpickled(plain)
-        notes += table.apply(self._relative(delta)) + _modules.run(ran)
+        notes += table.apply(self._relative(delta)) + local_modules.run(ran)
         self.agree()
         return notes
 
@@ -99,7 +97,7 @@ class Surroundings:
         delta, modules = _unlabelled(live)
         notes = table.apply(delta) if delta else []
         if modules:
-            notes += _modules.apply(modules, in_place=not self._in_worker)
+            notes += local_modules.apply(modules, in_place=not self._in_worker)
         self.agree()
         return notes
 
@@ -144,7 +142,7 @@ def begin(*, in_worker: bool) -> None:
     """
     on_import.around_repetitions(_repeating)
     reporting.loggers.start()
-    _modules.start()
+    local_modules.start()
     if in_worker:
         reporting.filters.keep_own()
     table.capture()  # what it looks up for the first time, all forks have
