@@ -15,7 +15,13 @@ from zerokernel.crossing.restorer import Restorer
 
 def _iterator_state(item: Any) -> Any:
     """How far an iterator is, and how much is left: the other side's may be of another type."""
-    return (position(item), _left(item))
+    index = position(item)
+    if index is not None and type(item).__name__ in _OVER_MEMORY:
+        return (index, None)  # what is left says what the memory's size is, which is no change
+    return (index, _left(item))
+
+
+_OVER_MEMORY = ("bytearray_iterator", "arrayiterator")  # these are of the same type on both sides
 
 
 def _left(item: Any) -> int:
