@@ -123,6 +123,10 @@ class CannotTravel(CrossingError):
     """An object cannot travel between the notebook and the worker."""
 
 
+class FileNotShared(CrossingError):
+    """The worker does not see the file of weights that the notebook has mapped. Run the cell again: its bytes are sent from now on."""
+
+
 class CommitFailed(CrossingError):
     """What the cell changed could not be written into the notebook, which is as it was before."""
 

@@ -15,6 +15,7 @@ from zerokernel.crossing import functions, opaque, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
+from zerokernel.crossing.mapped_files import Mapped, machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
@@ -45,7 +46,8 @@ class KernelReplica:
 
     The mutable state: the table of known objects, the snapshot of what they referred to when
     both sides last agreed, the labels of the buffers that the worker holds, and the objects
-    that changed here but were not sent since (``_stale``).
+    that changed here but were not sent since (``_stale``); and whether mapped files travel by
+    their names (``files_travel``), which a worker that does not see them ends.
 
     Args:
         namespace: The notebook's.
@@ -63,6 +65,7 @@ class KernelReplica:
         self.namespace = namespace
         self._own = dict(own or {})
         self.contents = Contents(detection)
+        self.files_travel = True
         self.forget_worker()
 
     def forget_worker(self) -> None:
@@ -126,7 +129,7 @@ class KernelReplica:
         gone = self.ledger.take_gone()
         for token in gone:
             self.labels.pop(token, None)
-        header = {"gone": gone, "worker_only": sorted(self.worker_only)}
+        header = {"gone": gone, "worker_only": sorted(self.worker_only), "machine": machine()}
         return self._send(set(names), changed, header, extra)
 
     def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -203,7 +206,8 @@ class KernelReplica:
         stream = io.BytesIO()
         pickle.dump(header, stream, 5)
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
-        packer.label = self.contents.labels
+        packer.labelled_by(self.contents)
+        packer.by_file = self.files_travel
         draft = Draft(stream, packer, head=stream.tell())
         done: set[str] = set()
         seen: dict[int, Any] = {}
@@ -452,7 +456,9 @@ class KernelReplica:
             resized.undo()
             raise
         tokens, objects = numbered(unpacker, header["number"])
-        size = len(payload) + sum(byte_array(owner).nbytes for owner in buffers)
+        size = len(payload) + sum(
+            byte_array(owner).nbytes for owner in buffers if not isinstance(owner, Mapped)
+        )
         return Staged(self, loaded, tokens, objects, buffers, size, resized)
 
     def _resize(self, sizes: dict[int, int]) -> Resized:

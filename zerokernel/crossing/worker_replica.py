@@ -13,6 +13,7 @@ from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
 from zerokernel.crossing.kinds import plan_of
+from zerokernel.crossing.mapped_files import machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Unpacker
@@ -65,6 +66,7 @@ class WorkerReplica:
         self._number = 1
         self._sent: Draft | None = None
         self._owners: list[Any] = []
+        self._shares_files = False
         self._sees = False  # whether the cell can reach anything that is known
 
     # -- in ----------------------------------------------------------------------------
@@ -91,6 +93,7 @@ class WorkerReplica:
             The further objects that came with them.
         """
         names, header, extra = self._load(payload, buffers)
+        self._shares_files = header["machine"] == machine()
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
@@ -284,7 +287,8 @@ class WorkerReplica:
         stream = io.BytesIO()
         pickle.dump({"number": self._number, "sizes": self._sizes}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
-        draft.packer.label = self._contents.labels
+        draft.packer.labelled_by(self._contents)
+        draft.packer.by_file = self._shares_files
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
