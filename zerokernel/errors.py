@@ -124,7 +124,7 @@ class CannotTravel(CrossingError):
 
 
 class FileNotShared(CrossingError):
-    """The worker does not see the file of weights that the notebook has mapped. Run the cell again: its bytes are sent from now on."""
+    """A file whose memory the cell uses is not the same file for the notebook and for its worker. Run the cell again: from now on the bytes are sent."""
 
 
 class CommitFailed(CrossingError):

@@ -129,7 +129,11 @@ class KernelReplica:
         gone = self.ledger.take_gone()
         for token in gone:
             self.labels.pop(token, None)
-        header = {"gone": gone, "worker_only": sorted(self.worker_only), "machine": machine()}
+        header = {
+            "gone": gone,
+            "worker_only": sorted(self.worker_only),
+            "machine": machine() if self.files_travel else "",
+        }
         return self._send(set(names), changed, header, extra)
 
     def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

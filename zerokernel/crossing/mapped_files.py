@@ -27,6 +27,7 @@ PAGE = mmap.PAGESIZE
 
 _PROCMAP_QUERY, _QUERY_SIZE, _NAME_SIZE = 0xC0686611, 104, 4096
 _IS_WRITABLE, _IS_SHARED = 2, 8
+_NO_FILES = ("/dev/zero", "/memfd:", "/SYSV")  # memory that is shared, as the system calls it
 _PRESENT, _SWAPPED, _OF_FILE = 63, 62, 61
 
 
@@ -75,10 +76,10 @@ def _ask(address: int) -> Area | None:
     _, _, _, start, stop, flags, _, offset, inode, major, minor, *_ = struct.unpack(
         "9Q4I2Q", question
     )
-    if not inode:
+    path = os.fsdecode(name.value)
+    if not inode or path.startswith(_NO_FILES):
         return None
     private, writable = not flags & _IS_SHARED, bool(flags & _IS_WRITABLE)
-    path = os.fsdecode(name.value)
     return Area(start, stop, private, writable, offset, (major, minor, inode), path)
 
 
@@ -86,12 +87,12 @@ def _read_areas() -> Iterator[Area]:
     with open("/proc/self/maps", "rb") as lines:
         for line in lines:
             span, rights, offset, device, inode, *path = line.rstrip(b"\n").split(None, 5)
-            if inode == b"0" or not path:
+            name = os.fsdecode(path[0].replace(b"\\012", b"\n")) if path else ""
+            if inode == b"0" or not name or name.startswith(_NO_FILES):
                 continue
             start, stop = (int(end, 16) for end in span.split(b"-"))
             major, minor = (int(part, 16) for part in device.split(b":"))
             private, writable = rights[3:4] == b"p", rights[1:2] == b"w"
-            name = os.fsdecode(path[0].replace(b"\\012", b"\n"))
             file = (major, minor, int(inode))
             yield Area(start, stop, private, writable, int(offset, 16), file, name)
 

@@ -93,7 +93,7 @@ class WorkerReplica:
             The further objects that came with them.
         """
         names, header, extra = self._load(payload, buffers)
-        self._shares_files = header["machine"] == machine()
+        self._shares_files = header["machine"] == machine() != ""
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):

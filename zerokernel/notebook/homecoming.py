@@ -103,6 +103,8 @@ def _commit(finished: Finished, connection: Connection) -> tuple[Staged, Committ
             return staged, staged.commit()
     except Exception as error:
         connection.drop_worker()  # its objects and ours no longer agree
+        if isinstance(error, FileNotShared):
+            connection.replica.files_travel = False
         if isinstance(error, ZeroKernelError):
             raise
         # A class's own code ran while its new objects were built, and failed.
