@@ -211,7 +211,6 @@ class KernelReplica:
         pickle.dump(header, stream, 5)
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
         packer.labelled_by(self.contents)
-        packer.by_file = self.files_travel
         draft = Draft(stream, packer, head=stream.tell())
         done: set[str] = set()
         seen: dict[int, Any] = {}
@@ -426,10 +425,13 @@ class KernelReplica:
         return opaque.digest(item, plan, self._cutting)
 
     def _plain(self, stream: io.BytesIO) -> Packer:
-        return Packer(stream, self.namespace, in_worker=False)
+        packer = Packer(stream, self.namespace, in_worker=False)
+        packer.by_file = self.files_travel
+        return packer
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self.namespace, False, self.ledger)
+        packer.by_file = self.files_travel
         packer.known_buffers = lambda: map(self.ledger.peek, self.snapshot.buffers)
         return packer
 

@@ -335,8 +335,8 @@ def _map_group(parts: list[Part]) -> tuple[mmap.mmap | None, int, str]:
             memory = mmap.mmap(
                 opened.descriptor, stop - start, access=_ACCESS[sample.access], offset=start
             )
-    except OSError as error:
-        return None, start, error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: it was cut short just now
+        return None, start, getattr(error, "strerror", None) or str(error)
     return memory, start, ""
 
 

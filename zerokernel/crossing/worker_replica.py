@@ -93,7 +93,6 @@ class WorkerReplica:
             The further objects that came with them.
         """
         names, header, extra = self._load(payload, buffers)
-        self._shares_files = header["machine"] == machine() != ""
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
@@ -128,6 +127,8 @@ class WorkerReplica:
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
+        if "machine" in header:  # it is not in what is fetched
+            self._shares_files = header["machine"] == machine() != ""
         sizes = header.get("sizes", {})
         if sizes:
             self._unname(header["gone"])
@@ -288,7 +289,6 @@ class WorkerReplica:
         pickle.dump({"number": self._number, "sizes": self._sizes}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
         draft.packer.labelled_by(self._contents)
-        draft.packer.by_file = self._shares_files
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
@@ -475,5 +475,6 @@ class WorkerReplica:
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self._namespace, True, self._holdings)
+        packer.by_file = self._shares_files
         packer.known_buffers = lambda: map(self._holdings.peek, self._snapshot.buffers)
         return packer
