@@ -159,6 +159,7 @@ class KernelReplica:
         if name not in self.namespace:
             raise KeyError(name)
         self.names_at_ship[name] = self.namespace[name]  # as the cell now sees it
+        self.contents.windows.begin()  # the cell may have changed files
         if self._unseen is None:
             self._look_closely()
         # What changed here during the cell is not sent over what the cell may have done.

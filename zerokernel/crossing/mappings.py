@@ -12,11 +12,9 @@ from zerokernel.crossing.buffers import byte_array
 from zerokernel.crossing.mapped_files import Mapped
 from zerokernel.crossing.parts import BUFFERS, Part, Plan
 
-_CLOSED = -1
 
-
-class Position(Part):
-    """Where a mapped file is read next, or that it is closed."""
+class State(Part):
+    """Where a mapped file is read next, and its size; None where it is closed."""
 
     rank = BUFFERS
 
@@ -24,19 +22,22 @@ class Position(Part):
         return list(map(self.read, objects))
 
     def read(self, item: Any) -> Any:
-        return _CLOSED if item.closed else item.tell()
+        return None if item.closed else (item.tell(), len(item))
 
     def write(self, item: Any, state: Any) -> None:
         if self.read(item) == state or item.closed:
             return
-        if state != _CLOSED:
-            item.seek(state)
+        if state is None:
+            with contextlib.suppress(BufferError):  # something of this side shows its memory
+                item.close()
             return
-        with contextlib.suppress(BufferError):  # something of this side shows its memory
-            item.close()
+        position, size = state
+        if len(item) != size:
+            item.resize(size)
+        item.seek(position)
 
 
-MAPPING = Plan((Position(),), content="buffer", rank=BUFFERS)
+MAPPING = Plan((State(),), content="buffer", rank=BUFFERS)
 
 
 def made(mapped: Mapped, position: int) -> mmap.mmap:

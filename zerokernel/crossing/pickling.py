@@ -72,7 +72,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.labels: dict[int, Labels] = {}
 
     def labelled_by(self, contents: Contents) -> None:
-        """Has buffers labelled as they travel."""
+        """Has buffers labelled as they travel; files are looked at anew."""
+        contents.windows.begin()
         self.contents, self.windows = contents, contents.windows
 
     @property

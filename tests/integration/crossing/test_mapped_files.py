@@ -114,6 +114,19 @@ def test_what_the_notebook_wrote_before_travels_beside_the_file(loaded):
     assert loaded.shipment.byte_count < (300 << 10)
 
 
+def test_a_conflict_keeps_what_the_notebook_wrote(loaded):
+    """What a thread writes to a mapped tensor while a cell changes it is kept, and told."""
+    loaded.cell("w['a'][0] = -1; w['b'][0] = -2", ["w"], commit=False)
+    loaded.namespace["w"]["a"][9] = -9
+    committed = loaded.staged.commit()
+    loaded.acknowledge()
+    assert len(committed.conflicts) == 1
+    assert loaded.namespace["w"]["a"][[0, 9]].tolist() == [0, -9]
+    assert loaded.namespace["w"]["b"][0] == -2
+    loaded.cell("seen = w['a'][[0, 9]].tolist()", ["w"])
+    assert loaded.namespace["seen"] == [0, -9]
+
+
 def test_views_and_ties_of_mapped_weights_stay(loaded):
     """Two tensors over one storage, and a storage met twice, stay what they are."""
     loaded.plain("view = w['a'].view(1024, 1024)[3:5]; tied = w['a']")
@@ -315,8 +328,31 @@ def test_a_mapped_file_keeps_its_position_and_is_closed(pair, tmp_path):
     assert found["second"] == b"two\n"
     assert found["x"].readline() == b"three\n"
     assert path.read_bytes() == b"ONE\ntwo\nthree\n"
+    pair.cell("x.resize(8192); x[8000:8003] = b'END'", ["x"])
+    assert found["x"][8000:8003] == b"END"
+    assert len(path.read_bytes()) == 8192
     pair.cell("x.close()", ["x"])
     assert found["x"].closed
+
+
+def test_a_mapped_file_that_the_notebook_closes_is_closed(pair, tmp_path):
+    """And one that it maps at the same place is the other file."""
+    for name in "ab":
+        (tmp_path / name).write_bytes(name.encode() * 200_000)
+    pair.plain(
+        "import mmap, os\ndef mapped(name):\n"
+        f"    with open(os.path.join({str(tmp_path)!r}, name), 'rb') as f:\n"
+        "        return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)\n"
+        "x = y = mapped('a')"
+    )
+    pair.cell("seen = x[5]", ["x", "y"])
+    pair.plain("x.close(); x = mapped('b')")
+    pair.cell("seen = chr(x[5]); shut = y.closed; x[6] = 0", ["x", "y"])
+    found = pair.namespace
+    assert (found["seen"], found["shut"], found["x"][4:7]) == ("b", True, b"bb\0")
+    source = "first = mapped('a')[7:8]; second = mapped('b'); second[8] = 0"
+    pair.cell(source, ["mapped"])
+    assert (found["first"], found["second"][7:9]) == (b"a", b"b\0")
 
 
 def test_mapped_memory_without_a_file_is_refused(pair, tmp_path):
