@@ -39,6 +39,15 @@ _NOISE = [
     # Timings of %time and progress bars.
     (re.compile(r"\b\d+(\.\d+)?(e\+\d+)? (ns|[uµμ]s|ms|s)\b"), "<time>"),
     (re.compile(r"\b\d+:\d\d<[\d:?]+,\s+[\d.?]+\s*(it/s|s/it)"), "<rate>"),
+    # How long scikit-learn's searches took, in the table that shows one.
+    (
+        re.compile(
+            r'(--doc-link-(?:cv_results|refit_time)_;">(?:(?!<tr).)*?'
+            r'class="fitted-att-type">\w+</td>\s*<td>)[^<]*',
+            re.DOTALL,
+        ),
+        r"\1<times>",
+    ),
 ]
 
 

@@ -1,6 +1,6 @@
 """Programs that nobody wrote: random object graphs, read and changed in plain and GPU cells.
 
-`ZEROKERNEL_PROGRAMS=N` says how many of them run (750 unless said, 100,000 with the slow tests).
+`ZEROKERNEL_PROGRAMS=N` says how many of them run (2,000 unless said, 100,000 with the slow tests).
 They come in lots of a fixed seed each, so that the id of a test that fails repeats it.
 """
 
@@ -25,7 +25,7 @@ from tests.leftovers import end_broker
 
 LOT = 250
 """Programs of one test."""
-USUAL = int(os.environ.get("ZEROKERNEL_PROGRAMS", 750))
+USUAL = int(os.environ.get("ZEROKERNEL_PROGRAMS", 2_000))
 MANY = 100_000
 
 HAS_TORCH = "torch" in ALL_LIBRARIES

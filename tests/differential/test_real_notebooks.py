@@ -17,12 +17,6 @@ LEFT_OUT = re.compile(r"%load_ext|^%gpu|^%%expect|--cpu|zerokernel|getpid", re.M
 """Cells about zerokernel itself: a plain kernel has nothing to compare them with."""
 
 
-KNOWN_DIFFERENCES = {
-    "classification-study": "the HTML of a fitted search differs in a detail",
-}
-"""Notebooks that do not show the same yet, each with the reason. Strict."""
-
-
 def _everywhere(cell: Cell) -> str:
     return f"%%gpu --quiet\n{cell.source}"
 
@@ -43,7 +37,7 @@ def _programs() -> list[Program]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("program", as_cases(_programs(), KNOWN_DIFFERENCES))
+@pytest.mark.parametrize("program", as_cases(_programs(), {}))
 def test_a_notebook_in_which_every_cell_is_a_gpu_cell(
     program: Program, request: pytest.FixtureRequest
 ) -> None:

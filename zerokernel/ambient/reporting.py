@@ -64,7 +64,7 @@ def _configured() -> list[tuple[str, logging.Logger]]:
 
 
 _ROOT, _DISABLED = "root", "logging.disable()"
-_UNSET = (0, True, False, (), ())
+_UNSET = (0, True, False)
 
 
 class _Loggers:
@@ -76,6 +76,7 @@ class _Loggers:
     def __init__(self) -> None:
         self._theirs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._seen: set[str] = set()
+        self._last: dict[str, Any] = {}
 
     def start(self) -> None:
         """The handlers that there are now are nobody's of the notebook."""
@@ -88,10 +89,16 @@ class _Loggers:
 
     def read(self) -> dict[str, Any]:
         """Level, whether it propagates and whether it is off, handlers, filters."""
+        last = self._last
         found: dict[str, Any] = {_DISABLED: logging.root.manager.disable}
         for name, one in _configured():
-            added = (one.handlers or one.filters) and self._users(name, one)
-            found[name] = (one.level, one.propagate, one.disabled, *(added or ((), ())))
+            state: tuple[Any, ...] = (one.level, one.propagate, one.disabled)
+            if (one.handlers or one.filters) and any(added := self._users(name, one)):
+                state = (*state, *added)
+            elif last.get(name) == state:
+                state = last[name]  # the same object is quickly seen to be no change
+            found[name] = state
+        self._last = found
         return found
 
     def _users(self, name: str, logger: logging.Logger) -> tuple[Any, Any]:
@@ -113,7 +120,8 @@ class _Loggers:
                 logging.disable(value)
                 continue
             logger = logging.getLogger(None if name == _ROOT else name)
-            level, propagate, disabled, handlers, checks = _UNSET if value is GONE else value
+            level, propagate, disabled, *added = _UNSET if value is GONE else value
+            handlers, checks = added or ((), ())
             logger.setLevel(level)
             logger.propagate, logger.disabled = propagate, disabled
             logger.handlers[:] = [*self._kept(logger.handlers), *handlers]

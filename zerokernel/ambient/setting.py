@@ -66,13 +66,17 @@ def _changed(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
 
 def _followed(old: dict[Any, Any], new: dict[Any, Any]) -> dict[Any, Any]:
     """What differs, and what holds objects: these go along, so that changes in them are seen."""
-    return {key: value for key, value in new.items() if not _is_atom(value)} | _changed(old, new)
+    followed = {key: value for key, value in new.items() if not _is_atom(value)}
+    return followed if _same_objects(old, new) else followed | _changed(old, new)
+
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 def _is_atom(value: Any) -> bool:
     if type(value) is tuple:
-        return all(map(_is_atom, value))
-    return value is None or isinstance(value, bool | int | float | complex | str | bytes)
+        return _ATOMS.issuperset(map(type, value)) or all(map(_is_atom, value))
+    return type(value) in _ATOMS or isinstance(value, tuple(_ATOMS))
 
 
 def _same_objects(old: dict[Any, Any], new: dict[Any, Any]) -> bool:

@@ -52,6 +52,7 @@ seconds: a cell that holds the interpreter's lock for a minute must not look lik
 
 _LARGEST_MESSAGE = 16 << 20
 _JOIN_SECONDS = 1.0
+_HAND_OVER_SECONDS = 0.002
 
 
 class BrokerClient:
@@ -176,7 +177,12 @@ class BrokerClient:
                 raise self._failure
             if self._loop is None:
                 raise BrokerLost("The session is not connected.")
-            self._loop.call_soon_threadsafe(self._write, data)
+            written = threading.Lock()
+            written.acquire()
+            self._loop.call_soon_threadsafe(self._write_for, data, written)
+        if threading.current_thread() is not self._thread:
+            # A thread that computes on keeps the other from running for 5 ms: let it go first.
+            written.acquire(timeout=_HAND_OVER_SECONDS)
 
     def close(self) -> None:
         """Ends the connection, and with it the session's lease and worker. Idempotent."""
@@ -297,6 +303,12 @@ class BrokerClient:
             raise BrokerUnavailable(
                 f"The broker at {self.address.url} cannot be reached: {error}."
             ) from error
+
+    def _write_for(self, data: bytes, written: threading.Lock) -> None:
+        try:
+            self._write(data)
+        finally:
+            written.release()
 
     def _write(self, data: bytes) -> None:
         if self._socket is None:

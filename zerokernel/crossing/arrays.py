@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import bisect
+import ctypes
 import functools
 import math
 import mmap
@@ -179,7 +180,7 @@ def root_of(item: Any) -> Any:
             return base.storage
         elif isinstance(base, memoryview):
             base = base.obj
-        elif isinstance(base, bytes | bytearray | array.array):
+        elif isinstance(base, bytes | bytearray | array.array | ctypes.Array):
             return base
         elif isinstance(base, mmap.mmap):
             raise CannotTravel("is memory of a mapped file; take a copy with numpy.array(...)")

@@ -81,8 +81,9 @@ def byte_array(owner: Any) -> Any:
 
     if isinstance(owner, np.ndarray):
         return _flat(owner)
-    if isinstance(owner, bytes | bytearray | memoryview | array.array):
-        return np.frombuffer(owner, np.uint8) if len(owner) else np.empty(0, np.uint8)
+    if isinstance(owner, bytes | bytearray | memoryview | array.array | ctypes.Array):
+        buffer: Any = owner
+        return np.frombuffer(buffer, np.uint8) if len(owner) else np.empty(0, np.uint8)
     return _storage_bytes(owner)
 
 

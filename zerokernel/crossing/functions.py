@@ -7,7 +7,6 @@ import functools
 import importlib
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
@@ -151,35 +150,3 @@ def cached_recipe(item: Any) -> tuple[Any, ...]:
 def make_cached(maxsize: int | None, typed: bool, wrapped: Any) -> Any:
     """The same function under an empty cache."""
     return functools.lru_cache(maxsize, typed)(wrapped)
-
-
-def make_exception(kind: Any, args: tuple[Any, ...]) -> BaseException:
-    """An exception by its ``args``, past an ``__init__`` that may want other arguments."""
-    made: BaseException = kind.__new__(kind, *args)
-    builtin = next(base for base in kind.__mro__ if not base.__flags__ & (1 << 9))
-    try:
-        builtin.__init__(made, *args)
-    except Exception:
-        BaseException.__init__(made, *args)
-    if made.args == args and made.args is not args:
-        made.args = args  # the tuple that others may hold too
-    return made
-
-
-def exception_recipe(item: BaseException) -> Iterator[Any]:
-    """What pickle leaves out of an exception."""
-    yield item.__cause__
-    yield item.__context__
-    yield item.__suppress_context__
-    yield dict(item.__dict__)
-
-
-def finish_exception(item: BaseException, state: tuple[Any, ...]) -> None:
-    """Sets cause, context and attributes of a new exception."""
-    cause, context, suppress, attributes, custom = state
-    if custom is not None and hasattr(item, "__setstate__"):
-        item.__setstate__(custom)
-    item.__dict__.update(attributes)
-    item.__cause__ = cause
-    item.__context__ = context
-    item.__suppress_context__ = suppress

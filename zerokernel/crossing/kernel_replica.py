@@ -19,6 +19,7 @@ from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
 from zerokernel.crossing.reach import walk
+from zerokernel.crossing.resizing import Resized, sizes_of
 from zerokernel.crossing.shipment import (
     END,
     EXTRA,
@@ -206,7 +207,7 @@ class KernelReplica:
         pickle.dump(header, stream, 5)
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
         packer.label = self.contents.labels
-        draft = Draft(stream, packer)
+        draft = Draft(stream, packer, head=stream.tell())
         done: set[str] = set()
         seen: dict[int, Any] = {}
         todo = set(names) - absent.keys()
@@ -217,7 +218,8 @@ class KernelReplica:
             if todo:
                 todo |= self._read_by(todo) - done - absent.keys()
                 packer.wanted |= todo
-                draft.put_names({name: self.namespace[name] for name in sorted(todo)})
+                ordered = [name for name in list(self.namespace) if name in todo]
+                draft.put_names({name: self.namespace[name] for name in ordered})
                 done |= todo
             pending = self._reach(packer, seen, changed, draft.sent)
             if pending:
@@ -227,6 +229,9 @@ class KernelReplica:
             if not todo and not pending:
                 break
         draft.put(END, {})
+        sent = list(draft.sent)
+        if sizes := sizes_of(sent, self.ledger.at_tokens(sent)):
+            draft.late_header = {**header, "sizes": sizes}
         return draft
 
     def _read_by(self, names: Iterable[str]) -> set[str]:
@@ -442,8 +447,34 @@ class KernelReplica:
             payload,
             lambda stream: Unpacker(stream, self.namespace, buffers, self.ledger.get, False),
         )
-        loaded = list(parts)
         self._begin()
+        resized = self._resize(header["sizes"])
+        try:
+            loaded = list(parts)
+        except BaseException:
+            resized.undo()
+            raise
         tokens, objects = numbered(unpacker, header["number"])
         size = len(payload) + sum(byte_array(owner).nbytes for owner in buffers)
-        return Staged(self, loaded, tokens, objects, buffers, size)
+        return Staged(self, loaded, tokens, objects, buffers, size, resized)
+
+    def _resize(self, sizes: dict[int, int]) -> Resized:
+        """Gives buffers the sizes that they have in the worker, where the notebook allows it."""
+        resized = Resized()
+        tokens = list(sizes)
+        now = sizes_of(tokens, self.ledger.at_tokens(tokens))
+        others = [token for token, size in now.items() if sizes[token] != size]
+        if others:
+            self.look()
+        for token in others:
+            item = self.ledger.get(token)
+            if token not in self.stale and not self.overwritten(token, item):
+                resized.resize(token, item, sizes[token])
+        return resized
+
+    def overwritten(self, token: int, item: Any) -> bool:
+        """Whether the bytes of a buffer are not those on which both sides agreed."""
+        if token not in self.snapshot.buffers:
+            return False
+        known = self.labels.get(token)
+        return known is None or self.contents.labels(item, known) != known

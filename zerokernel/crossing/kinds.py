@@ -18,6 +18,7 @@ from cloudpickle.cloudpickle import _should_pickle_by_reference
 from zerokernel.crossing import arrays, tensors
 from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.adapters.plain import module_plan
+from zerokernel.crossing.exceptions import members_of
 from zerokernel.crossing.parts import (
     ATOM,
     BUFFERS,
@@ -156,7 +157,7 @@ def _classify(kind: Any) -> Plan:
     if special is not None:
         return Plan((*special, *_instance_parts(kind)), rank=special[0].rank)
     if issubclass(kind, BaseException):
-        return Plan((_exception_fields(), ExceptionFlags(), *_instance_parts(kind)))
+        return Plan((_exception_fields(kind), ExceptionFlags(), *_instance_parts(kind)))
     if issubclass(kind, tuple | frozenset):
         base = tuple if issubclass(kind, tuple) else frozenset
         parts = _instance_parts(kind)
@@ -228,10 +229,10 @@ def _container(kind: type) -> tuple[Part, ...] | None:
     return None
 
 
-def _exception_fields() -> Part:
+def _exception_fields(kind: type) -> Part:
     base: Any = BaseException
     names = ("args", "__cause__", "__context__")
-    return Descriptors([vars(base)[name] for name in names])
+    return Descriptors([*(vars(base)[name] for name in names), *members_of(kind)])
 
 
 @functools.cache

@@ -82,31 +82,57 @@ _CLASS = object()
 """The key of the class among the digests of what ``__getstate__`` gives."""
 
 
-def delta(
-    item: Any, before: Digested | None, now: Digested
-) -> tuple[type, dict[str, Any], list[str]]:
-    """The class, the attributes of ``__getstate__()`` that changed, and the names that went.
+def changed_state(item: Any, before: Digested | None, now: Digested) -> dict[str, Any]:
+    """What ``__getstate__()`` gives otherwise than before."""
+    state: dict[str, Any] = item.__getstate__()
+    old, new = _digests(before), _digests(now)
+    return {key: state[key] for key in state if key not in old or old[key] != new.get(key)}
 
-    What it adds to the attributes is for a ``__setstate__``, which is not called.
+
+def delta(
+    item: Any, before: Digested | None, changed: dict[str, Any]
+) -> tuple[type, dict[str, Any], list[str]]:
+    """The class, the attributes among what changed, and the names of those that went.
+
+    What ``__getstate__`` adds to the attributes is for a ``__setstate__``, which is not called.
     """
-    own = object.__getattribute__(item, "__dict__")
-    state = {key: value for key, value in item.__getstate__().items() if key in own}
-    old = before.value if before is not None and isinstance(before.value, dict) else {}
-    new = now.value if isinstance(now.value, dict) else {}
-    changed = {key: state[key] for key in state if key not in old or old[key] != new.get(key)}
-    gone = [key for key in old if key is not _CLASS and key not in state]
-    return type(item), changed, gone
+    own = _attributes(item)
+    state = item.__getstate__().keys() & own.keys()
+    gone = [key for key in _digests(before) if key is not _CLASS and key not in state]
+    return type(item), {key: value for key, value in changed.items() if key in own}, gone
 
 
 def is_translated(item: Any, changed: dict[str, Any]) -> bool:
-    """Whether ``__getstate__`` gives what only ``__setstate__`` can make attributes of again."""
+    """Whether only ``__setstate__`` can make attributes of what changed in ``__getstate__()``.
+
+    What it adds to the attributes is derived from them where it gives all of these too.
+    """
     if not hasattr(item, "__setstate__"):
         return False
-    live: dict[str, Any] = object.__getattribute__(item, "__dict__")
-    return any(
-        key not in live or (live[key] is not value and type(value) not in _VALUES)
-        for key, value in changed.items()
-    )
+    live = _attributes(item)
+    if changed.keys() - live.keys() and live.keys() - item.__getstate__().keys():
+        return True
+    return any(not _is_same(live[key], changed[key]) for key in changed.keys() & live.keys())
+
+
+def _is_same(live: Any, value: Any) -> bool:
+    """Whether a value is an attribute's, or equals it and can as well be that."""
+    if live is value:
+        return True
+    if type(live) is not type(value) or type(value) not in _VALUES:
+        return False
+    if isinstance(live, tuple | frozenset):  # not by their elements, which may be the user's
+        return list(map(id, live)) == list(map(id, value))
+    return bool(live == value)
+
+
+def _digests(found: Digested | None) -> dict[Any, Any]:
+    return found.value if found is not None and isinstance(found.value, dict) else {}
+
+
+def _attributes(item: Any) -> dict[str, Any]:
+    found: dict[str, Any] = object.__getattribute__(item, "__dict__")
+    return found
 
 
 @functools.cache

@@ -387,7 +387,9 @@ class ArrayItems(Part):
         return bytes(memoryview(item).cast("B"))
 
     def write(self, item: Any, state: Any) -> None:
-        if isinstance(item, array):
+        if memoryview(item).nbytes == len(state):  # also where an array shows this memory
+            memoryview(item).cast("B")[:] = state
+        elif isinstance(item, array):
             del item[:]
             array.frombytes(item, state)
         else:

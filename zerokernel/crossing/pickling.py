@@ -24,6 +24,7 @@ from zerokernel.crossing import (
     arrays,
     buffers,
     classes,
+    exceptions,
     frames,
     functions,
     tensors,
@@ -209,13 +210,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def reduce_exception(self, obj: BaseException) -> Reduced:
         """An exception with its cause, context and notes, without its traceback."""
         kind: Any = type(obj)
-        if kind.__reduce__ is BaseException.__reduce__:
-            made: Any = (functions.make_exception, (kind, obj.args))
-        else:
-            made = obj.__reduce_ex__(4)
-        custom = made[2] if len(made) > 2 and not isinstance(made[2], dict) else None
-        state = (*functions.exception_recipe(obj), custom)
-        return (made[0], made[1], state, None, None, functions.finish_exception)
+        plain = kind.__reduce__ is BaseException.__reduce__
+        return exceptions.recipe(obj, None if plain else obj.__reduce_ex__(4))
 
 
 class Table(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 
 from zerokernel.crossing.kinds import plan_of, uniform
 from zerokernel.crossing.parts import ATOM, InstanceClass
+from zerokernel.crossing.restorers import restorer_of
 
 _LEAVES = frozenset({int, float, complex, bool, str, bytes, type(None), range})
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
@@ -56,6 +57,9 @@ def _children(items: list[Any], below: Below) -> list[Any]:
                 found.extend(lane)
             if plan.content:
                 found.extend(below(item))
+                restorer = restorer_of(item)
+                if restorer is not None:
+                    found.extend(restorer.refers(item))
     return found
 
 

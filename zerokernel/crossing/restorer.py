@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ from typing import Any
 class Restorer:
     """How the state of an object is taken out (picklable), and put into its counterpart.
 
-    An object has changed when the pickle of what ``take`` gives has.
+    An object has changed when the pickle of what ``take`` gives has. ``refers`` gives what the
+    object refers to for good, which is not in it.
     """
 
     take: Callable[[Any], Any]
     put: Callable[[Any, Any], None]
+    refers: Callable[[Any], Iterable[Any]] = lambda item: ()
 
 
 def attributes_of(item: Any) -> dict[str, Any] | None:

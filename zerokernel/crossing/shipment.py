@@ -54,6 +54,8 @@ class Draft:
     sent: set[int] = field(default_factory=set)
     replaced: list[int] = field(default_factory=list)
     envelopes: list[Any] = field(default_factory=list)
+    head: int = 0
+    late_header: Any = None  # known at the end; it takes the place of the first ``head`` bytes
 
     def put(self, kind: str, value: Any) -> None:
         """Appends a part."""
@@ -89,6 +91,8 @@ class Draft:
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
         payload = self.stream.getvalue()
+        if self.late_header is not None:
+            payload = pickle.dumps(self.late_header, 5) + payload[self.head :]
         views = tuple(self.packer.buffers)
         total = len(payload) + sum(view.nbytes for view in views)
         specs = tuple(self.packer.specs)
@@ -154,12 +158,14 @@ def write_changes(
             pieces = _cut(draft.packer, item, runs)
             batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
-            changes = opaque.delta(item, before.get(token), digest(item, plan))
-            if opaque.is_translated(item, changes[1]):
+            changed = opaque.changed_state(item, before.get(token), digest(item, plan))
+            if opaque.is_translated(item, changed) and opaque.is_its_dict(kind):
+                draft.put_whole(token, "adopt", item)
+            elif opaque.is_translated(item, changed):
                 draft.replaced.append(token)
                 draft.put_whole(token, "replace", item)
             else:
-                batch.append((token, "delta", changes))
+                batch.append((token, "delta", opaque.delta(item, before.get(token), changed)))
         elif plan.content in ("opaque", "getstate"):
             restorer = restorer_of(item)
             if restorer is None and exchange.fits(item):

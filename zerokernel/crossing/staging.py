@@ -14,6 +14,7 @@ from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.replacing import patches
+from zerokernel.crossing.resizing import Resized
 from zerokernel.crossing.shipment import (
     CHANGES,
     END,
@@ -66,6 +67,11 @@ _FORGOTTEN = (
     "matched with the notebook's objects, which are as they were before the cell. Run it again."
 )
 
+_SHOWN = (
+    "cannot get the size that the cell gave it, because an array or a memoryview that the cell "
+    "did not use shows its memory"
+)
+
 
 class Staged:
     """The changes of one cell, built but not written."""
@@ -78,11 +84,12 @@ class Staged:
         objects: list[Any],
         owners: Sequence[Any],
         byte_count: int,
+        resized: Resized,
     ) -> None:
         self._replica = replica
         self._ledger = replica.ledger
         self._tokens, self._objects, self._owners = tokens, objects, owners
-        self._byte_count = byte_count
+        self._byte_count, self._resized = byte_count, resized
         self._names: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         self._changes: list[tuple[int, str, Any]] = []
@@ -117,6 +124,12 @@ class Staged:
                 do not tell the worker that its shipment was delivered: the next `ship` then
                 brings it to the notebook's state.
         """
+        try:
+            return self._commit()
+        finally:
+            self._resized.undo()  # nothing, where it was written
+
+    def _commit(self) -> Committed:
         replica = self._replica
         if replica.ledger is not self._ledger:
             raise CommitFailed(_FORGOTTEN)
@@ -124,6 +137,7 @@ class Staged:
             with _uninterrupted():
                 if self._changes:
                     replica.look()
+                    replica.stale -= self._resized.tokens
                 writes, replaced = self._writes(replica.stale)
                 bound, deleted = self._name_writes()
                 self._write(writes, bound, deleted)
@@ -154,11 +168,12 @@ class Staged:
             item = self._replica.ledger.peek(token)
             if item is None:
                 continue
-            if token in behind or self._overwritten(token, item, form):
-                self._conflicts.append(
-                    f"a {type(item).__name__} changed in the notebook while the cell ran: "
-                    "the notebook's version was kept"
-                )
+            refused = token in self._resized.refused
+            kept = refused or self._resized.keeps_own(token)
+            if kept or token in behind or self._overwritten(token, item, form):
+                why = _SHOWN if refused else "changed in the notebook while the cell ran"
+                told = self._notes if refused else self._conflicts
+                told.append(f"a {type(item).__name__} {why}: the notebook's version was kept")
                 self._replica.stale.add(token)
                 if form == "buffer":  # what the worker has is not known any more: all of it goes
                     self._replica.labels.pop(token, None)
@@ -176,10 +191,9 @@ class Staged:
         return writes, gone
 
     def _overwritten(self, token: int, item: Any, form: str) -> bool:
-        if form != "buffer":
+        if form != "buffer" or token in self._resized.tokens:
             return False
-        known = self._replica.labels.get(token)
-        return known is None or self._replica.contents.labels(item, known) != known
+        return self._replica.overwritten(token, item)
 
     def _replace(self, writes: list[Write], replaced: dict[int, Any]) -> None:
         mapping = {number: new for number, (_, new) in replaced.items()}
@@ -232,6 +246,7 @@ class Staged:
                 if name in bound or name in deleted:
                     dict.pop(space, name, None)
             dict.update(space, bound)
+            self._resized.done()
         except BaseException as error:
             for step in reversed(undo):
                 step()

@@ -56,7 +56,7 @@ class TensorGeometry(Part):
             if item.requires_grad != requires_grad and item.is_leaf:
                 item.requires_grad_(requires_grad)
         if gradient(item) is not grad:
-            item.grad = grad
+            set_gradient(item, grad)
         if item._backward_hooks is not hooks:
             item._backward_hooks = hooks
 
@@ -110,6 +110,18 @@ def is_plain(item: Any) -> bool:
 def gradient(item: Any) -> Any:
     """The gradient, without the warning that asking a non-leaf gives."""
     return item.grad if item.is_leaf or item.retains_grad else None
+
+
+def set_gradient(item: Any, grad: Any) -> None:
+    """Sets a gradient, also one of another shape or dtype: ``data`` has been set after it."""
+    try:
+        item.grad = grad
+    except RuntimeError:
+        own, item.data = item.data, grad.detach()
+        try:
+            item.grad = grad
+        finally:
+            item.data = own
 
 
 def geometry(item: Any) -> tuple[Any, ...]:
@@ -192,7 +204,7 @@ def set_extras(item: Any, state: Any) -> None:
     """Sets what a new tensor has beside its geometry."""
     grad, hooks, attributes = state
     if grad is not None:
-        item.grad = grad
+        set_gradient(item, grad)
     if hooks is not None:
         item._backward_hooks = hooks
     item.__dict__.update(attributes)

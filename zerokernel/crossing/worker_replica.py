@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any
 
-from zerokernel.crossing import opaque, travel
+from zerokernel.crossing import opaque, order, resizing, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
@@ -58,9 +58,11 @@ class WorkerReplica:
         self._labels: dict[int, Labels] = {}
         self._received: dict[int, Labels] = {}
         self._before: dict[str, Any] = {}
+        self._moved_earlier: set[str] = set()  # before the last fetch
         self._only: set[str] = set()
         self._rebound: Collection[str] = ()
         self._stuck: set[int] = set()
+        self._sizes: dict[int, int] = {}  # of buffers that may have another one now
         self._number = 1
         self._sent: Draft | None = None
         self._owners: list[Any] = []
@@ -93,9 +95,11 @@ class WorkerReplica:
         keep = set(header["worker_only"])
         self._only &= keep
         for name in list(self._namespace):
-            if name not in names and name not in self._only and not stays(name):
+            if name not in names and name not in self._only and not self._is_shells(name):
                 del self._namespace[name]
         self._namespace.update(self._own | names)
+        order.arrange(self._namespace, names)
+        self._moved_earlier = set()
         self._before = dict(self._namespace)
         self._sees = bool(names or extra or self._only)
         return extra
@@ -105,9 +109,11 @@ class WorkerReplica:
         """Takes in what was fetched while the cell runs; binds it and returns names and values."""
         names, _, _ = self._load(payload, buffers)
         self._sees = True
+        self._moved_earlier = set(self._moved())
         fresh = {name: value for name, value in names.items() if name not in self._namespace}
         self._namespace.update(fresh)
         self._before.update(fresh)
+        order.mark(self._namespace)
         return names
 
     def _load(
@@ -120,7 +126,13 @@ class WorkerReplica:
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
+        sizes = header.get("sizes", {})
+        if sizes:
+            self._unname(header["gone"])
         self._let_go(header["gone"])
+        for token, size in sizes.items():  # before what shows their memory is built
+            if resizing.size_of(item := self._holdings.get(token)) != size:
+                resizing.Resized().resize(token, item, size)
         names: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         written: set[int] = set()
@@ -181,6 +193,13 @@ class WorkerReplica:
         for token, item, plan in holders:
             self._snapshot.digests[token] = self._digest(item, plan)
 
+    def _unname(self, tokens: Sequence[int]) -> None:
+        """Unbinds what the notebook has let go of, so that it shows nobody's memory."""
+        gone = set(map(id, self._holdings.at_tokens(tokens)))
+        for names in (self._namespace, self._before):
+            for name in [name for name, value in names.items() if id(value) in gone]:
+                del names[name]
+
     def _drop(self, tokens: Sequence[int]) -> None:
         if not tokens:
             return
@@ -195,6 +214,11 @@ class WorkerReplica:
         if stays(name) or (is_history(name) and name not in self._rebound):
             return True
         return name in self._own and self._own[name] is value
+
+    def _is_shells(self, name: str) -> bool:
+        """Whether a name is what the worker's shell bound, and needs not be bound again."""
+        own = name in self._own and self._own[name] is self._namespace.get(name)
+        return own or stays(name)
 
     # -- out ---------------------------------------------------------------------------
 
@@ -261,7 +285,7 @@ class WorkerReplica:
         worker_only: dict[str, str],
     ) -> Draft:
         stream = io.BytesIO()
-        pickle.dump({"number": self._number}, stream, 5)
+        pickle.dump({"number": self._number, "sizes": self._sizes}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
         draft.packer.label = self._contents.labels
         draft.put_names(bound)
@@ -301,13 +325,8 @@ class WorkerReplica:
 
     def _moved(self) -> list[str]:
         """The captured names that were deleted and bound again: they are last now."""
-        now = [name for name in self._namespace if name in self._before]
-        place = iter(now)
-        expected = next(place, None)
-        for name in self._before:
-            if name == expected:
-                expected = next(place, None)
-        return [] if expected is None else [expected, *place]
+        late = self._moved_earlier | order.after_mark(self._namespace)
+        return [name for name in self._before if name in late]
 
     def _put_changes(self, draft: Draft, tokens: Iterable[int]) -> None:
         write_changes(
@@ -372,9 +391,12 @@ class WorkerReplica:
 
     def _changed(self, roots: Iterable[Any]) -> set[int]:
         """The known objects that changed; what the cell cannot reach waits until it can."""
+        self._sizes = {}
         if not self._sees:
             return set(self._stuck)
         changed = self._snapshot.changed(self._holdings.at_tokens, set()) | self._stuck
+        ordered = list(changed)
+        self._sizes = resizing.sizes_of(ordered, self._holdings.at_tokens(ordered))
         self._begin()
         for token in self._reachable_buffers(roots):
             now = self._contents.labels(self._holdings.get(token))

@@ -42,11 +42,16 @@ class Cell:
     silent: bool
 
 
-def describe(shell: Any, body: str) -> Cell:
-    """Analyses the body of the cell that the shell is running now."""
+def describe(shell: Any, body: str, code: str) -> Cell:
+    """Analyses the body of the cell that the shell is running now.
+
+    Args:
+        shell: The notebook's shell.
+        body: The cell below its first line.
+        code: The same as Python code, magics and shell lines translated.
+    """
     source = body.removesuffix("\n")  # which IPython added: a plain cell is named without it
-    transformed = shell.transform_cell(source)
-    found = captures(source, shell.user_ns, lambda _: transformed)
+    found = captures(source, shell.user_ns, lambda _: code)
     names = found.names
     if found.whole_namespace:
         names = (*names, *itertools.islice(_users_names(shell), WHOLE_NAMESPACE_NAMES))
@@ -57,7 +62,7 @@ def describe(shell: Any, body: str) -> Cell:
     kernel = getattr(shell, "kernel", None)
     return Cell(
         source=source,
-        file=shell.compile.cache(transformed, number, source),
+        file=shell.compile.cache(code, number, source),
         names=names,
         closed=found.closed,
         execution_count=number,
@@ -73,15 +78,16 @@ def _users_names(shell: Any) -> Any:
     return (n for n, value in shell.user_ns.items() if hidden.get(n, _NOTHING) is not value)
 
 
-def sources(shell: Any, known: set[str]) -> dict[str, dict[str, Any]]:
+def sources(shell: Any, known: dict[str, int]) -> dict[str, dict[str, Any]]:
     """Source and number of the cells that were compiled here, by file name.
 
     Args:
         shell: The notebook's shell.
-        known: Files to leave out.
+        known: Files to leave out, while their number is the one that is told here: a cell that
+            is run again has a new one.
     """
     numbers: dict[str, int] = shell.compile._filename_map
     return {
-        file: {"source": "".join(linecache.getlines(file)), "number": numbers[file]}
-        for file in numbers.keys() - known
+        file: {"source": "".join(linecache.getlines(file)), "number": number}
+        for file, number in numbers.items() - known.items()
     }

@@ -321,7 +321,7 @@ class CellRun:
         self._sent_bytes += link.stage(shipment)
         cell = self._cell
         unknown = sources(self._shell, link.known_files)
-        link.known_files |= unknown.keys()
+        link.known_files |= {file: found["number"] for file, found in unknown.items()}
         link.run(
             RunCell(
                 request=self._request,

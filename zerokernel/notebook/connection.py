@@ -296,7 +296,7 @@ class Connection:
         from zerokernel.messages import NextCell
 
         self._late.unwatch()
-        if self.link is not None:
+        if self.link is not None and self.link.left_running:
             with contextlib.suppress(ChannelClosed):  # it is noticed where it is used
                 self.link.send(NextCell())
 

@@ -43,16 +43,19 @@ def shown_in_one_line(error: BaseException) -> BaseException:
     return error
 
 
-def check_syntax(shell: Any, body: str) -> None:
+def check_syntax(shell: Any, body: str) -> str:
     """Parses the cell's body as the shell would, before anything is asked for it.
 
     What compiles but for a misplaced ``return`` or the like is left to the worker: a plain
     cell runs the statements before it.
 
+    Returns:
+        The body as Python code.
+
     Raises:
         Exception: Named and shown as the SyntaxError that a plain cell shows.
     """
-    shown: BaseException | None = None
+    cell, shown = "", None
     try:
         cell = shell.transform_cell(body)
         # The count is already the next cell's; the name is the one a plain cell would have.
@@ -65,3 +68,4 @@ def check_syntax(shell: Any, body: str) -> None:
         shown = failure.of_cell(shell, None, look)
     if shown is not None:
         raise shown
+    return cell

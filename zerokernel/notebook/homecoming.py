@@ -72,6 +72,8 @@ def bring_home(
         connection.drop_worker()
         raise CommitFailed(said.error.get("evalue"))
     staged, committed = _commit(finished, connection)
+    if connection.link is not None:
+        connection.link.left_running = said.left_running
     if said.left_running:
         connection.keep_for_background((*names, *committed.bound))
     else:

@@ -96,22 +96,22 @@ class GpuMagics(Magics):
         if options.cpu:
             run_in_place(self.shell, body)
             return
-        check_syntax(self.shell, body)
+        code = check_syntax(self.shell, body)
         # A subshell has a thread of its own, and the session runs one cell at a time.
         if not self._running.acquire(blocking=False):
             raise RequestRefused("Another GPU cell of this notebook waits or runs; one at a time.")
         try:
-            self._run_on_slice(body, options)
+            self._run_on_slice(body, code, options)
         finally:
             self._running.release()
 
-    def _run_on_slice(self, body: str, options: CellOptions) -> None:
+    def _run_on_slice(self, body: str, code: str, options: CellOptions) -> None:
         if self.gpu_cells == "all":
             options = replace(options, background=self._settings.background_seconds)
         shown = self.status_line and not options.quiet
         status = StatusLine(self.shell, enabled=shown)
         try:
-            self._session.run(body, options, status)
+            self._session.run(body, code, options, status)
         except BaseException as error:
             status.failed(_first_sentence(error))
             raise

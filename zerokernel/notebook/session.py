@@ -68,8 +68,14 @@ class Session:
             self._shell.events.unregister("post_run_cell", self._prune)
         self._connection.close()
 
-    def run(self, body: str, options: CellOptions, status: StatusLine) -> None:
+    def run(self, body: str, code: str, options: CellOptions, status: StatusLine) -> None:
         """Runs one cell on a leased slice.
+
+        Args:
+            body: The cell below its first line.
+            code: The same as Python code, magics and shell lines translated.
+            options: Of the cell's first line.
+            status: Shows where the cell is.
 
         Raises:
             BaseException: What the cell raised.
@@ -81,7 +87,7 @@ class Session:
         if options.size and options.size not in self.sizes():
             offered = ", ".join(self.sizes())
             raise UnknownSize(f"No slice here has the size {options.size!r}; there are: {offered}.")
-        cell = describe(self._shell, body)
+        cell = describe(self._shell, body, code)
         with self._busy:
             self._run_described(cell, options, status)
 

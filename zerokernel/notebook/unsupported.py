@@ -17,7 +17,7 @@ class UnsupportedSession:
     def start(self) -> None:
         """Does nothing."""
 
-    def run(self, body: str, options: CellOptions, status: StatusLine) -> None:
+    def run(self, body: str, code: str, options: CellOptions, status: StatusLine) -> None:
         """Raises UnsupportedPlatform."""
         raise UnsupportedPlatform
 

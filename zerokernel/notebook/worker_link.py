@@ -38,7 +38,8 @@ class WorkerLink:
     Attributes:
         process: The worker's process id.
         fresh: Nothing was staged yet on this worker.
-        known_files: Cells whose source the worker has.
+        left_running: The last cell left something running, which may hold its lease.
+        known_files: Cells whose source the worker has, with their numbers.
         surroundings: The state around the names, as both sides agreed on it last.
     """
 
@@ -49,7 +50,8 @@ class WorkerLink:
         self._staging = StagingBudget(settings.runtime_directory / "staging")
         self._owners: dict[int, Sequence[Any]] = {}
         self.fresh = True
-        self.known_files: set[str] = set()
+        self.left_running = False
+        self.known_files: dict[str, int] = {}
         self.surroundings = Surroundings(in_worker=False)
 
     @staticmethod

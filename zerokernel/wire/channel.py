@@ -13,8 +13,9 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from zerokernel.errors import ChannelClosed, MalformedMessage
 from zerokernel.messages import Message, decode, encode
@@ -31,6 +32,12 @@ from zerokernel.wire.frames import (
 
 STALL_SECONDS = 30.0
 """A peer that stops in the middle of a frame for so long is taken for dead."""
+
+_JOINED = 64 << 10
+"""Smaller parts of a message go out together: each write may cost a switch to the reader."""
+
+_VECTORS = 512
+"""So many buffers are filled by one read; the system takes 1024."""
 
 Allocate = Callable[[Message, list[int]], list[memoryview]]
 """Gives, for a message and the sizes of its buffers, writable views to fill."""
@@ -139,9 +146,10 @@ class Channel:
     def _send_message(self, header: bytes, views: list[memoryview], descriptors: list[int]) -> int:
         entries, sequence, inline = self._arrange(views, descriptors)
         prefix = Prefix(FrameKind.MESSAGE, len(header), len(views), sequence)
-        self._write(b"".join((prefix.pack(), header, pack_table(entries))), descriptors)
-        for view in inline:
-            self._write(view)
+        head = b"".join((prefix.pack(), header, pack_table(entries)))
+        for part in _joined([memoryview(head), *inline]):
+            self._write(part, descriptors)
+            descriptors = []
         return sequence
 
     def _arrange(
@@ -201,11 +209,10 @@ class Channel:
             descriptors: list[int] = []
             head = self._read(PREFIX_SIZE, descriptors)
             prefix = Prefix.unpack(head)
-            header = bytes(self._read(prefix.header_size))
             if prefix.kind is FrameKind.MESSAGE:
-                self._take_message(prefix, header, descriptors, allocate)
+                self._take_message(prefix, descriptors, allocate)
             else:
-                self._take_signal(prefix, header)
+                self._take_signal(prefix, bytes(self._read(prefix.header_size)))
         except MalformedMessage:
             self.close()
             raise
@@ -225,25 +232,28 @@ class Channel:
                 raise
             raise ChannelClosed from error
 
-    def _take_message(
-        self, prefix: Prefix, header: bytes, descriptors: list[int], allocate: Allocate
-    ) -> None:
-        entries = unpack_table(self._read(table_size(prefix.buffer_count)))
+    def _take_message(self, prefix: Prefix, descriptors: list[int], allocate: Allocate) -> None:
+        head = self._read(prefix.header_size + table_size(prefix.buffer_count))
+        entries = unpack_table(head[prefix.header_size :])
         descriptors = self._keep_own_descriptors(entries, descriptors)
-        message = decode(header)
+        message = decode(bytes(head[: prefix.header_size]))
         views = allocate(message, [e.size for e in entries]) if entries else []
         if [v.nbytes for v in views] != [e.size for e in entries]:
             raise MalformedMessage(f"The buffers of {type(message).__name__} do not fit.")
+        inline: list[memoryview] = []
         for entry, view in zip(entries, views, strict=True):
-            self._fill(entry, view)
+            if entry.carriage is Carriage.INLINE:
+                inline.append(view)
+            else:
+                self._fill(entry, view)
+        self._read_all(inline)
         if prefix.sequence:
             self._signal(FrameKind.ACKNOWLEDGEMENT, sequence=prefix.sequence)
         self._inbox.append(Received(message, views, descriptors))
 
     def _fill(self, entry: BufferEntry, view: memoryview) -> None:
-        if entry.carriage is not Carriage.INLINE:
-            raise MalformedMessage("This channel carries all buffers in its stream.")
-        self._read_into(view)
+        """Gets a buffer that is not in the stream."""
+        raise MalformedMessage("This channel carries all buffers in its stream.")
 
     def _keep_own_descriptors(self, entries: list[BufferEntry], received: list[int]) -> list[int]:
         return received
@@ -266,5 +276,30 @@ class Channel:
                 raise ChannelClosed
             done += count
 
+    def _read_all(self, views: list[memoryview]) -> None:
+        waiting = deque(view for view in views if view.nbytes)
+        while waiting:
+            count = self._socket.recvmsg_into(list(islice(waiting, _VECTORS)))[0]
+            if not count:
+                raise ChannelClosed
+            while waiting and count >= waiting[0].nbytes:
+                count -= waiting.popleft().nbytes
+            if count:
+                waiting[0] = waiting[0][count:]
+
     def _receive_some(self, view: memoryview, descriptors: list[int] | None) -> int:
         return self._socket.recv_into(view)
+
+
+def _joined(parts: list[memoryview]) -> Iterator[memoryview | bytes]:
+    """The parts in their order, neighbours joined where they are small."""
+    small: list[memoryview] = []
+    size = 0
+    for part in parts:
+        if small and size + part.nbytes > _JOINED:
+            yield small[0] if len(small) == 1 else b"".join(small)
+            small, size = [], 0
+        small.append(part)
+        size += part.nbytes
+    if small:
+        yield small[0] if len(small) == 1 else b"".join(small)

@@ -82,10 +82,8 @@ class UnixChannel(Channel):
     def _fill(self, entry: BufferEntry, view: memoryview) -> None:
         if entry.carriage is Carriage.MEMORY:
             read_memory(self._peer, entry.position, view)
-        elif entry.carriage is Carriage.ARENA:
-            self._read_arena(entry, view)
         else:
-            self._read_into(view)
+            self._read_arena(entry, view)
 
     def _read_arena(self, entry: BufferEntry, view: memoryview) -> None:
         try:

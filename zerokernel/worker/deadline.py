@@ -62,6 +62,7 @@ class Deadline:
         self._begun: float | None = None
         self._limit = 0.0
         self._cells = 0
+        self._wakes_at = 0.0  # when the thread, if it waits, looks next by itself
         self._thread: threading.Thread | None = None
 
     def start(self, limit: float) -> None:
@@ -72,7 +73,9 @@ class Deadline:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
                 self._thread.start()
-            self._changed.notify()
+            # A short cell is over before anybody looks: waking the thread would only delay it.
+            elif self._wakes_at > self._begun + min(_LOOK_SECONDS, limit / 4):
+                self._changed.notify()
 
     def stop(self) -> None:
         """The cell is over."""
@@ -100,8 +103,10 @@ class Deadline:
     def _watch(self) -> None:
         while True:
             with self._changed:
+                idle: float | None = _LOOK_SECONDS
                 while self._begun is None:
-                    self._changed.wait()
+                    self._pause(idle)
+                    idle = None  # no cell followed soon: the next one wakes this thread
                 cell = self._cells
             while self._is_running(cell):
                 self._watch_limit(cell, self._limit)
@@ -147,10 +152,16 @@ class Deadline:
             if left <= 0:
                 return True
             with self._changed:
-                self._changed.wait(min(left, longest))
+                self._pause(min(left, longest))
             if once:
                 return self._is_running(cell) and self._limit == limit
         return False
+
+    def _pause(self, seconds: float | None) -> None:
+        """Waits, with the lock held, until then or until something changes."""
+        self._wakes_at = float("inf") if seconds is None else self._clock() + seconds
+        self._changed.wait(seconds)
+        self._wakes_at = 0.0
 
     def _is_running(self, cell: int) -> bool:
         return self._begun is not None and self._cells == cell

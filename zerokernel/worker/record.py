@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zerokernel.containment import Tree
 from zerokernel.lifecycle import Cause
-from zerokernel.messages import TaskEnded, TaskReturning, WorkerKept
+from zerokernel.messages import TaskEnded, TaskReturning, TaskStarted, WorkerKept
 from zerokernel.wire.unix import UnixChannel
 from zerokernel.worker import process
 
 COUNTED_PAGES = 4096
 """A worker that grew or shrank by fewer is not counted again (16 MiB)."""
+
+TaskReport = TaskStarted | TaskReturning
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Worker:
     stuck: str = ""  # what its task does instead of stopping, for the user
     cause: str = ""  # why it is being stopped, once it is
     freeze_at: float | None = None  # parked, and not frozen yet
+    untold: list[TaskReport] = field(default_factory=list)  # not told to the broker yet
+    tell_at: float | None = None
     resident: int = 0  # pages in memory when its own were counted last
     private: int = 0  # bytes that ended with it then
 

@@ -6,6 +6,7 @@ import contextlib
 import linecache
 import os
 import pickle
+import re
 import sys
 import threading
 import time
@@ -51,6 +52,8 @@ from zerokernel.worker.inbox import Inbox
 from zerokernel.worker.interrupts import Interrupts
 from zerokernel.worker.output import OutputCapture
 from zerokernel.worker.shell import WorkerKernel
+
+_MAY_AWAIT = re.compile(r"\b(await|async)\b")
 
 
 class TaskRunner:
@@ -231,6 +234,8 @@ class TaskRunner:
         """Runs the cell inside the loop: awaited where it awaits, else in one go."""
         shell = self._shell
         failed = None
+        if not _MAY_AWAIT.search(cell.code) and not shell.input_transformers_post:
+            return self._loop.run(self._run_at_once(cell), awaits=False)
         try:
             transformed = shell.transform_cell(cell.code)
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -249,7 +250,7 @@ class Scene:
     def _stop(self, process: psutil.Process) -> None:
         process.suspend()
         self._stopped.append(process)
-        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the stop")
+        wait_until(lambda: _stops(process), "the stop")
 
     def resume(self, only: psutil.Process | None = None) -> None:
         """Continues what was stopped and still lives."""
@@ -364,3 +365,11 @@ def opened(one: Scene, with_rival: bool = False) -> Iterator[Scene]:
         yield one
     finally:
         one.close()
+
+
+def _stops(process: psutil.Process) -> bool:
+    """Whether a process is stopped, or will be when it thaws: a frozen one keeps the signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    is_pending = int(pending.split()[1], 16) & 1 << signal.SIGSTOP - 1
+    return bool(is_pending) or process.status() == psutil.STATUS_STOPPED

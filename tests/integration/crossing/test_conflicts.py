@@ -6,6 +6,9 @@ import time
 
 import pytest
 
+from zerokernel.crossing import staging
+from zerokernel.errors import CommitFailed
+
 SETUP = (
     "import numpy as np; from collections import deque\n"
     "n = 0; gone = 1; l = [1]; d = {'a': 1}; s = {1}; q = deque([1]); t = [[0]]\n"
@@ -31,6 +34,8 @@ CASES = {
     "deque": ("q.append(2)", "q.append(3)", "list(q)", "[1, 3]", "deque"),
     "instance": ("c.v = 2", "c.w = 3", "vars(c)", "{'v': 1, 'w': 3}", "C"),
     "bytearray": ("b[0] = 65", "b[1] = 66", "b", "bytearray(b'aBc')", "bytearray"),
+    "bytearray that grew": ("b += b'd'", "b[1] = 66", "b", "bytearray(b'aBc')", "bytearray"),
+    "bytearray that shrank": ("b.pop()", "b[1] = 66", "b", "bytearray(b'aBc')", "bytearray"),
     "small array": ("small[0] = 1", "small[1] = 2", "small.tolist()", "[0.0, 2.0, 0.0]", "ndarray"),
     "large array, the same place": ("big[0] = 1", "big[0] = 2", "big[0].item()", "2.0", "ndarray"),
     "large array, far apart": ("big[0] = 1", "big[-1] = 2", "big.sum().item()", "2.0", "ndarray"),
@@ -123,3 +128,74 @@ def test_no_change_of_a_thread_is_lost_while_cells_come_and_go(pair):
         thread.join()
     assert [number for number in done if number not in shared] == []
     assert shared.count("cell") == 150 - kept
+
+
+GROW = {
+    "bytearray": ("import numpy as np; b = bytearray(b'abcd')", "b += b'efgh'", "bytes(b)"),
+    "bytearray, less": ("import numpy as np; b = bytearray(b'abcd')", "del b[1:]", "bytes(b)"),
+    "array": (
+        "import array; import numpy as np; b = array.array('i', [1, 2, 3])",
+        "b.extend(b)",
+        "b.tolist()",
+    ),
+    "storage": ("import torch; b = torch.ones(3).untyped_storage()", "b.resize_(8)", "list(b)"),
+}
+
+
+@pytest.mark.parametrize("kind", GROW)
+def test_a_size_is_given_back_where_nothing_is_written(pair, kind, monkeypatch):
+    """Memory that a cell made larger or smaller is as before when the commit fails."""
+    if kind == "storage":
+        pytest.importorskip("torch")
+    setup, cell, look = GROW[kind]
+    pair.plain(setup)
+    before = eval(look, pair.namespace)
+    pair.cell(cell, commit=False)
+
+    calls = []
+    real = staging.apply
+
+    def fails(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:  # the others undo
+            raise ValueError("the disk is full")
+        real(*arguments)
+
+    monkeypatch.setattr(staging, "apply", fails)
+    with pytest.raises(CommitFailed):
+        pair.staged.commit()
+    assert eval(look, pair.namespace) == before
+    monkeypatch.undo()
+    pair.cell(f"seen = {look}")
+    assert pair.namespace["seen"] == before
+
+
+@pytest.mark.parametrize("kind", ["bytearray", "bytearray, less", "array"])
+def test_memory_that_the_notebook_shows_keeps_its_size(pair, kind):
+    """What the cell did else comes home, and a note says which object kept its size, and why."""
+    setup, cell, look = GROW[kind]
+    pair.plain(f"{setup}; shown = np.frombuffer(b, 'u1'); l = []")
+    before = eval(look, pair.namespace)
+    done = pair.cell(f"l.append(1); {cell}", names=["b", "l"])
+    assert any("shows its memory" in note and "was kept" in note for note in done.notes), done.notes
+    assert pair.namespace["l"] == [1]
+    pair.cell(f"seen = {look}")
+    assert (pair.namespace["seen"], eval(look, pair.namespace)) == (before, before)
+
+
+@pytest.mark.parametrize("kind", GROW)
+def test_a_size_that_the_notebook_changed_crosses_with_new_views(pair, kind):
+    """An array over memory that grew or shrank in a plain cell is over it in the worker too."""
+    if kind == "storage":
+        pytest.importorskip("torch")
+    setup, cell, look = GROW[kind]
+    pair.plain(f"import numpy as np\n{setup}\nshow = np.frombuffer\n")
+    if kind == "storage":
+        pair.plain("show = lambda b, kind: torch.tensor([], dtype=torch.uint8).set_(b)")
+    pair.plain("old = show(b, 'u1')")
+    pair.cell("")
+    pair.plain(f"del old\n{cell}\nnew = show(b, 'u1')")
+    pair.cell("new[0] = 77")
+    assert pair.namespace["new"][0] == 77
+    pair.cell(f"seen = {look}, new.shape")
+    assert pair.namespace["seen"] == (eval(look, pair.namespace), pair.namespace["new"].shape)

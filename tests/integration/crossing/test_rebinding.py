@@ -23,6 +23,10 @@ class Ends:
         self._worker.receive(shipment.payload, carried(shipment))
         return shipment.byte_count
 
+    def fetch(self, name: str) -> None:
+        shipment = self._kernel.fetch(name)
+        self._worker.absorb(shipment.payload, carried(shipment))
+
     def back(self) -> None:
         shipment = self._worker.returns({})
         self._kernel.stage(shipment.payload, carried(shipment)).commit()
@@ -123,3 +127,16 @@ def test_a_name_that_is_deleted_and_bound_to_the_same_object_moves_to_the_end(pa
     pair.plain("x = [1]; y = 2; z = 3")
     pair.cell("x = vars().pop('x'); new = 1; y = globals().pop('y')")
     assert [n for n in pair.namespace if len(n) < 4] == ["z", "x", "new", "y"]
+
+
+def test_names_keep_their_order_over_a_fetch(ends: Ends) -> None:
+    """Of what was deleted and bound again, before or after a fetch, the notebook learns it all."""
+    ends.here.update(a=1, b=2, c=3, late=4, d=5)
+    ends.out("a", "b", "c")
+    ends.there["new"] = 6
+    ends.there["c"] = ends.there.pop("c")
+    ends.fetch("late")
+    ends.there["a"] = ends.there.pop("a")
+    ends.there["b"] = 7
+    ends.back()
+    assert list(ends.here) == ["b", "late", "d", "new", "c", "a"]

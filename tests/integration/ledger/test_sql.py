@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,48 @@ SETTLER = Path(__file__).with_name("settler.py")
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "books" / "ledger.sqlite"
+
+
+# --- on the disk --------------------------------------------------------------------------
+
+
+def test_a_reservation_is_flushed_beside_the_work(path: Path, monkeypatch) -> None:
+    """Nobody waits for the disk, which has the reservation soon after all the same."""
+    flushed, begin = [], threading.Event()
+
+    def flush(descriptor: int) -> None:
+        begin.wait(10)
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    ledger = SqlLedger(path)
+    for lease in ("l1", "l2", "l3"):
+        ledger.reserve("u", lease, 1000, NOON)
+    assert not flushed
+    begin.set()
+    flusher = ledger._shelf._flusher
+    assert flusher.wait(10)
+    assert set(flushed) == {f"{path}-wal"}
+    assert len(flushed) <= 3
+    ledger.close()
+
+
+def test_a_disk_that_fails_is_told(path: Path, monkeypatch, caplog) -> None:
+    """A flush that fails is logged; the next one is tried all the same."""
+
+    def flush(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    ledger = SqlLedger(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", flush)
+        ledger.reserve("u", "l1", 1000, NOON)
+        assert ledger._shelf._flusher.wait(10)
+    assert "could not be flushed" in caplog.text
+    ledger.reserve("u", "l2", 1000, NOON)
+    assert ledger._shelf._flusher.wait(10)
+    assert caplog.text.count("could not be flushed") == 1
+    ledger.close()
 
 
 # --- killed -------------------------------------------------------------------------------

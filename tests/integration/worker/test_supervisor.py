@@ -57,6 +57,11 @@ def child(channel, control, hello):
             word = bind.slice
         elif word == "return":
             control.send(TaskReturning(bind.session, bind.lease, 1.5))
+        elif word == "short":
+            bind = control.receive().message
+            control.send(TaskStarted(bind.session, bind.lease))
+            control.send(TaskReturning(bind.session, bind.lease, 0.001))
+            control.send(TaskEnded(bind.session, bind.lease, 0.001))
         elif word == "near":
             control.send(LimitNear(bind.session, bind.lease))
         elif word == "extended?":
@@ -223,6 +228,15 @@ def test_bind_run_end(party: Party) -> None:
     assert party.hear() == TaskStarted("a", "l1")
     ask(kernel, "end")
     assert party.hear() == TaskEnded("a", "l1", 1.5)
+
+
+def test_a_short_task_is_one_report(party: Party) -> None:
+    """What begins and ends within a moment is told by its end alone."""
+    kernel, _ = party.forked("a")
+    for lease in ("l1", "l2"):
+        party.bind("a", lease)
+        ask(kernel, "short")
+        assert party.hear() == TaskEnded("a", lease, 0.001)
 
 
 def test_grant_before_the_kernel_came(party: Party) -> None:

@@ -25,7 +25,7 @@ class FakeSession:
     def start(self) -> None:
         self.calls.append("start")
 
-    def run(self, body: str, options: Any, status: Any) -> None:
+    def run(self, body: str, code: str, options: Any, status: Any) -> None:
         self.ran.append((body, options))
         if self.work is not None:
             self.work(status)

@@ -44,6 +44,9 @@ class _MemoryShelf:
 
     reading = writing
 
+    def flush_soon(self) -> None:
+        """There is no disk."""
+
     def close(self) -> None:
         """There is nothing to let go of."""
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from zerokernel.broker.ledger import sqlite
 from zerokernel.broker.ledger.books import Account, Books, Record, empty_account
+from zerokernel.broker.ledger.flusher import Flusher
 from zerokernel.broker.ledger.port import DAY, Beat, Entry, Usage
 from zerokernel.broker.ledger.schema import bring_up_to_date
 from zerokernel.broker.ledger.tables import accounts, leases
@@ -26,8 +27,9 @@ _RECENT = 1000
 class SqlLedger(Books):
     """Books in an SQLite file, without a quota. Held by one broker at a time.
 
-    Reservations, settlements, refunds and extensions are on the disk when the call returns;
-    heartbeats may lose the last moments before a power failure.
+    Everything written outlives the broker at once. Refunds and extensions outlive a loss of
+    power as well; a reservation does some milliseconds after the call, together with what was
+    settled before; heartbeats may lose the last moments.
 
     Args:
         where: A path, or a URL such as "sqlite:////var/lib/zerokernel/ledger.sqlite".
@@ -72,6 +74,7 @@ class _SqlShelf:
         self._lock = threading.Lock()
         self._engine, self._raw = sqlite.open_file(path, busy_seconds)
         self._connection = self._engine.connect()
+        self._flusher = Flusher(path)
         try:
             with self._transaction() as connection:
                 bring_up_to_date(connection, str(path))
@@ -92,7 +95,11 @@ class _SqlShelf:
         with self._transaction() as connection:
             yield _SqlPages(connection)
 
+    def flush_soon(self) -> None:
+        self._flusher.ask()
+
     def close(self) -> None:
+        self._flusher.close()
         with self._lock:
             self._connection.close()
             self._engine.dispose()

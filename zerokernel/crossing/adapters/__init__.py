@@ -13,6 +13,7 @@ from zerokernel.crossing.adapters import (
     archives,
     databases,
     files,
+    foreign,
     iterators,
     libraries,
     plain,
@@ -37,6 +38,7 @@ _ADAPTERS: dict[str, Adapter] = {
     **archives.ADAPTERS,
     **databases.ADAPTERS,
     **libraries.ADAPTERS,
+    **foreign.ADAPTERS,
     **widgets.ADAPTERS,
 }
 """By module and qualified name, so that no library is imported for it."""
@@ -46,6 +48,7 @@ RESTORERS: dict[str, Restorer] = {
     **archives.RESTORERS,
     **databases.RESTORERS,
     **libraries.RESTORERS,
+    **foreign.RESTORERS,
     **widgets.RESTORERS,
 }
 """How what they have is put into their counterpart."""
@@ -56,6 +59,8 @@ def adapter_for(kind: type) -> Adapter | None:
     """The adapter of a type: its own, or that of a base whose subclasses travel alike."""
     if libraries.is_parametrized(kind):
         return libraries.PARAMETRIZED
+    if libraries.is_optimizer(kind):
+        return libraries.OPTIMIZER
     for base in kind.__mro__:
         found = _ADAPTERS.get(f"{base.__module__}.{base.__qualname__}")
         if found is not None and (base is kind or found.subclasses):

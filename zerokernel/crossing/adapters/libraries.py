@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import operator
 import sys
@@ -70,6 +71,32 @@ def set_attributes(item: Any, attributes: dict[str, Any]) -> None:
 
 
 PARAMETRIZED = Adapter(_parametrized, plan=Plan((InstanceClass(), Attributes(vars))))
+
+
+def is_optimizer(kind: Any) -> bool:
+    """Whether a class is an optimizer that is pickled in torch's way, which leaves out hooks."""
+    for base in kind.__mro__:
+        if base.__module__ == "torch.optim.optimizer" and base.__name__ == "Optimizer":
+            return bool(
+                kind.__getstate__ is base.__getstate__
+                and kind.__reduce_ex__ is object.__reduce_ex__
+                and kind.__reduce__ is object.__reduce__
+            )
+    return False
+
+
+def _optimizer(item: Any, in_worker: bool) -> Any:
+    """All that it has: its hooks, and the ``step`` that a scheduler has wrapped."""
+    return (make_instance, (type(item),), dict(vars(item)), None, None, set_up_optimizer)
+
+
+def set_up_optimizer(item: Any, attributes: dict[str, Any]) -> None:
+    """Sets what an optimizer has, and prepares its class as torch does for the first of it."""
+    vars(item).update(attributes)
+    item._patch_step_function()
+
+
+OPTIMIZER = Adapter(_optimizer, plan=Plan((InstanceClass(), Attributes(vars))))
 
 
 class Uninitialized(Part):
@@ -168,6 +195,24 @@ def make_draw(image: Any, mode: str) -> Any:
     return ImageDraw.Draw(image, mode)
 
 
+def _font(item: Any, in_worker: bool) -> Any:
+    """A font by its file, or by the bytes that were read: the stream of these is at its end."""
+    data = vars(item).get("font_bytes")
+    path = item.path if data is None else None
+    state = {name: value for name, value in vars(item).items() if name != "font"}
+    settings = (item.size, item.index, item.encoding, item.layout_engine)
+    return (make_font, (type(item), data, path, *settings), state, None, None, set_attributes)
+
+
+def make_font(kind: Any, data: bytes | None, path: Any, *settings: Any) -> Any:
+    """A font of PIL from its bytes, or where there are none from its file."""
+    from PIL import ImageFont
+
+    font = object.__new__(kind)
+    ImageFont.FreeTypeFont.__init__(font, path if data is None else io.BytesIO(data), *settings)
+    return font
+
+
 def _info(item: Any, in_worker: bool) -> Any:
     """``torch.finfo`` and ``torch.iinfo``."""
     import torch
@@ -184,6 +229,7 @@ ADAPTERS: dict[str, Adapter] = {
     "torch.finfo": Adapter(_info, plan=ATOM),
     "torch.iinfo": Adapter(_info, plan=ATOM),
     "PIL.ImageDraw.ImageDraw": Adapter(_draw),
+    "PIL.ImageFont.FreeTypeFont": Adapter(_font, subclasses=True),
     "tqdm.std.tqdm": Adapter(
         _progress_bar, plan=Plan((InstanceClass(), Attributes(vars))), subclasses=True
     ),

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import Any
 
+from zerokernel.crossing import positions
 from zerokernel.crossing.adapters.adapter import Adapter
 from zerokernel.crossing.parts import ATOM, Attributes, InstanceClass, Plan
 from zerokernel.errors import CannotTravel
@@ -138,4 +139,5 @@ ADAPTERS: dict[str, Adapter] = {
     "builtins.module": Adapter(_module),
     "random.SystemRandom": Adapter(lambda item, in_worker: (type(item), ()), plan=ATOM),
     "xml.etree.ElementTree.Element": Adapter(_element),
+    **dict.fromkeys(positions.TYPES, Adapter(positions.reduce_iterator)),
 }

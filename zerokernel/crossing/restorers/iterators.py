@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import collections
+import gc
 import itertools
 import operator
 from typing import Any
 
 from zerokernel.crossing.adapters.iterators import reduced, set_state
+from zerokernel.crossing.positions import place, position
 from zerokernel.crossing.restorer import Restorer
 
 
 def _iterator_state(item: Any) -> Any:
     """How far an iterator is, and how much is left: the other side's may be of another type."""
-    made = item.__reduce__()
-    return (made[2] if len(made) > len(("iter", "what")) else None, _left(item))
+    return (position(item), _left(item))
 
 
 def _left(item: Any) -> int:
@@ -27,7 +28,7 @@ def _left(item: Any) -> int:
 def _put_iterator(item: Any, state: Any) -> None:
     index, left = state
     if index is not None and "range" not in type(item).__name__ and hasattr(item, "__setstate__"):
-        item.__setstate__(index)
+        place(item, index)
     elif left:
         _skip(item, max(0, _left(item) - left))
     else:
@@ -65,8 +66,8 @@ _NAMES = [
 ]
 
 RESTORERS: dict[str, Restorer] = {
-    **dict.fromkeys(_NAMES, Restorer(_iterator_state, _put_iterator)),
+    **dict.fromkeys(_NAMES, Restorer(_iterator_state, _put_iterator, gc.get_referents)),
     "itertools.count": Restorer(lambda c: reduced(c)[1], _put_count),
-    "itertools.groupby": Restorer(_third, _set_state),
-    "itertools._tee": Restorer(_third, _set_state),
+    "itertools.groupby": Restorer(_third, _set_state, gc.get_referents),
+    "itertools._tee": Restorer(_third, _set_state, gc.get_referents),
 }
