@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 PATIENCE = 0.25
 """Seconds for which other threads wait at most: output and control threads are among them."""
@@ -22,8 +23,11 @@ _TURN = 0.05
 _MOMENT = 1e-6
 """A sleep of this many seconds hands over to a thread that waits."""
 
-_OF_JUPYTER = ("IOPub", "Control", "Heartbeat", "Shell channel", "IPythonHistorySavingThread")
-_OURS = "zerokernel-"
+_JUPYTERS = ("ipykernel", "IPython.core", "zmq", "tornado", "tqdm", "zerokernel")
+"""Where the threads come from that every notebook has."""
+
+_SUBSHELL = "subshell-"
+_POOL = "concurrent.futures.thread"
 
 
 @contextmanager
@@ -47,8 +51,21 @@ def undisturbed() -> Iterator[None]:
 def others_may_run() -> bool:
     """Whether there are threads beside this one that may run a person's code."""
     here = threading.current_thread()
-    return any(
-        not one.name.startswith((*_OF_JUPYTER, _OURS))
-        for one in threading.enumerate()
-        if one is not here
+    return any(_may_run(one) for one in threading.enumerate() if one is not here)
+
+
+def _may_run(thread: threading.Thread) -> bool:
+    kind = type(thread)
+    made_by: Any = getattr(thread, "_target", None) if kind is threading.Thread else kind
+    home = getattr(made_by, "__module__", None) or ""
+    if home == _POOL:
+        return not _waits_for_work(thread)
+    return thread.name.startswith(_SUBSHELL) or not f"{home}.".startswith(
+        tuple(f"{module}." for module in _JUPYTERS)
     )
+
+
+def _waits_for_work(thread: threading.Thread) -> bool:
+    """Whether a thread of a pool is in nobody's function, such as that of asyncio's own pool."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_globals.get("__name__") == _POOL

@@ -1,10 +1,12 @@
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
 
+from tests.kernels import wait_until
 from zerokernel.crossing.undisturbed import others_may_run, undisturbed
 
 
@@ -54,12 +56,32 @@ def test_the_interval_is_given_back():
         sys.setswitchinterval(before)
 
 
-def test_threads_of_a_person_are_told_from_jupyters():
-    """Any thread counts, but for those that a kernel and the session have themselves."""
-    go = threading.Event()
-    for name, counts in (("IOPub", False), ("zerokernel-events", False), ("Thread-7", True)):
-        before = others_may_run()
-        thread = threading.Thread(target=go.wait, name=name)
-        thread.start()
-        assert others_may_run() is (before or counts)
+def test_any_thread_of_a_person_counts():
+    """A thread, and one of a pool while it is given work."""
+    begun, go = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go.wait(30)
+
+    before = others_may_run()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work)
+        begun.wait(30)
+        while_at_work = others_may_run()
+        go.set()
+    go.clear()
+    thread = threading.Thread(target=work)
+    thread.start()
+    beside_a_thread = others_may_run()
     go.set()
+    thread.join()
+    assert (while_at_work, beside_a_thread, others_may_run()) == (True, True, before)
+
+
+def test_a_thread_of_a_pool_that_waits_for_work_does_not_count():
+    """It is in nobody's function, as those of asyncio's own pool are between two uses."""
+    before = others_may_run()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        wait_until(lambda: others_may_run() is before, "the end of what the pool did")
