@@ -35,6 +35,7 @@ from zerokernel.crossing.shipment import (
 from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
+from zerokernel.crossing.undisturbed import others_may_run, undisturbed
 from zerokernel.errors import CannotTravel
 
 _MANY = 500  # objects of a shipment that is noted while the worker loads it
@@ -127,7 +128,8 @@ class KernelReplica:
         for token in gone:
             self.labels.pop(token, None)
         header = {"gone": gone, "worker_only": sorted(self.worker_only)}
-        return self._send(set(names), changed, header, extra)
+        with undisturbed():
+            return self._send(set(names), changed, header, extra)
 
     def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Of further objects those that can travel; and of each other one why it cannot."""
@@ -157,7 +159,8 @@ class KernelReplica:
         # What changed here during the cell is not sent over what the cell may have done.
         for token in self.stale & self._now.keys():
             self._now[token] = self._label(token, self.ledger.get(token))
-        return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
+        with undisturbed():
+            return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
 
     def _send(
         self,
@@ -177,7 +180,7 @@ class KernelReplica:
             draft = self._pack(present, changed, header, absent, extra)
         shipment = draft.finish(absent)
         self._unsettled = draft
-        if shipment.object_count < _MANY:
+        if shipment.object_count < _MANY or others_may_run():
             self.settle()
         return shipment
 
