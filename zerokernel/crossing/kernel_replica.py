@@ -131,6 +131,32 @@ class KernelReplica:
         with undisturbed():
             return self._send(set(names), changed, header, extra)
 
+    @without_collector
+    def rehearse(self, names: Collection[str]) -> tuple[Draft, dict[str, str], set[str]]:
+        """Writes what `ship` would, for nobody.
+
+        Returns:
+            The draft, the names that cannot travel with the reason, and all names tried: those
+            that were asked for and what functions among them read.
+        """
+        self.settle()
+        self._begin()
+        self._look_closely()
+        changed, absent = set(self.stale), dict[str, str]()
+        present = {name for name in names if name in self.namespace and not self._stays(name)}
+        try:
+            draft = self._pack(present, changed, {}, absent, {})
+        except Exception as error:
+            absent = self._offenders(present, changed, error)
+            draft = self._pack(present, changed, {}, absent, {})
+        wanted = {name for name in draft.packer.wanted if not self._stays(name)}
+        return draft, absent, wanted | absent.keys()
+
+    def packer(self, *, known: bool) -> tuple[Packer, io.BytesIO]:
+        """A packer that leaves out what the worker knows, or none, and the stream it writes to."""
+        stream = io.BytesIO()
+        return (self._cutting(stream) if known else self._plain(stream)), stream
+
     def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Of further objects those that can travel; and of each other one why it cannot."""
         fit, refused = {}, []
