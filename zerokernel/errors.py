@@ -123,6 +123,10 @@ class CannotTravel(CrossingError):
     """An object cannot travel between the notebook and the worker."""
 
 
+class FileNotShared(CrossingError):
+    """A file whose memory the cell uses is not the same file for the notebook and for its worker. Run the cell again: from now on the bytes are sent."""
+
+
 class CommitFailed(CrossingError):
     """What the cell changed could not be written into the notebook, which is as it was before."""
 

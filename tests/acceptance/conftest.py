@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import Kernel
+from tests.kernels import Kernel, unique, wait_until
 from tests.leftovers import end_broker
+from zerokernel import memory
 
 
 class Machine:
@@ -77,3 +78,31 @@ def gate(tmp_path: Path) -> Callable[[], None]:
 
     open_gate.path = tmp_path / "gate"  # type: ignore[attr-defined]
     return open_gate
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of our own below this process's, which nobody but the test uses."""
+    made = (_new_group(*mount) for mount in memory._mounts(Path("/proc")))
+    folder = next((one for one in made if one is not None), None)
+    if folder is None:
+        pytest.skip("no control group for memory may be made here")
+    yield folder
+    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "the group's last end")
+    folder.rmdir()
+
+
+def _new_group(version: int, root: str, mount: Path) -> Path | None:
+    """A group with a limit of one gibibyte, None where none may be made."""
+    inside = memory._groups(Path("/proc")).get(version, "/").removeprefix(root.rstrip("/"))
+    folder = mount / inside.strip("/") / unique("zerokernel-test")
+    try:
+        folder.mkdir()
+    except OSError:
+        return None
+    try:
+        (folder / memory._VERSIONS[version].limit).write_text(str(1 << 30))
+    except OSError:
+        folder.rmdir()
+        return None
+    return folder

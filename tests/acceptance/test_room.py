@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,8 +12,7 @@ import pytest
 
 from tests.acceptance.cells import phases, plain, started, until
 from tests.acceptance.conftest import Machine
-from tests.kernels import Kernel, unique, wait_until
-from zerokernel import memory
+from tests.kernels import Kernel, wait_until
 
 LIMITED = (
     "import resource\n"
@@ -52,34 +50,6 @@ def test_results_beyond_the_kernels_limit_are_refused(
     run = kernel.run("%%gpu\nsmall[0] = 3")
     assert run.status == "ok", run.reply
     assert plain(kernel, "print(small[0])") == "3.0"
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group of our own below this process's, which nobody but the test uses."""
-    made = (_new_group(*mount) for mount in memory._mounts(Path("/proc")))
-    folder = next((one for one in made if one is not None), None)
-    if folder is None:
-        pytest.skip("no control group for memory may be made here")
-    yield folder
-    wait_until(lambda: not (folder / "cgroup.procs").read_text(), "the group's last end")
-    folder.rmdir()
-
-
-def _new_group(version: int, root: str, mount: Path) -> Path | None:
-    """A group with a limit of one gibibyte, None where none may be made."""
-    inside = memory._groups(Path("/proc")).get(version, "/").removeprefix(root.rstrip("/"))
-    folder = mount / inside.strip("/") / unique("zerokernel-test")
-    try:
-        folder.mkdir()
-    except OSError:
-        return None
-    try:
-        (folder / memory._VERSIONS[version].limit).write_text(str(1 << 30))
-    except OSError:
-        folder.rmdir()
-        return None
-    return folder
 
 
 def test_results_beyond_the_control_groups_limit_are_refused(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from zerokernel.crossing.buffers import IN_BAND, Window, byte_array
+from zerokernel.crossing.buffers import IN_BAND, Window, byte_array, size_of
 from zerokernel.crossing.parts import (
     BUFFERS,
     LISTS,
@@ -25,7 +25,6 @@ from zerokernel.crossing.parts import (
     Part,
     Plan,
 )
-from zerokernel.errors import CannotTravel
 
 
 class Geometry(Part):
@@ -166,6 +165,10 @@ def owns_memory(item: Any) -> bool:
     return root_of(item) is item
 
 
+_MEMORY: Any = (bytes, bytearray, array.array, ctypes.Array, mmap.mmap)
+"""What holds memory that an array can show, besides arrays and storages."""
+
+
 def root_of(item: Any) -> Any:
     """The object whose memory an array shows: an array, a storage, bytes; itself if none."""
     import numpy as np
@@ -180,10 +183,8 @@ def root_of(item: Any) -> Any:
             return base.storage
         elif isinstance(base, memoryview):
             base = base.obj
-        elif isinstance(base, bytes | bytearray | array.array | ctypes.Array):
+        elif isinstance(base, _MEMORY):
             return base
-        elif isinstance(base, mmap.mmap):
-            raise CannotTravel("is memory of a mapped file; take a copy with numpy.array(...)")
         else:
             return _torch_root(base, current)
     return current
@@ -244,7 +245,9 @@ def make_view(
 
     view: Any
     if kind is not None:
-        direct = isinstance(root, np.ndarray) and root.flags.c_contiguous
+        direct = isinstance(root, mmap.mmap) or (
+            isinstance(root, np.ndarray) and root.flags.c_contiguous
+        )
         memory = root if direct else byte_array(root)
         view = np.ndarray.__new__(kind, shape, dtype, memory, offset, strides)
     elif _of_references(root):
@@ -256,7 +259,8 @@ def make_view(
     elif type(root).__name__ == "UntypedStorage":
         view = _view_of_storage(root, dtype, shape, strides, offset)
     else:
-        view = np.ndarray(shape, dtype, byte_array(root), offset, strides)
+        memory = root if isinstance(root, mmap.mmap) else byte_array(root)
+        view = np.ndarray(shape, dtype, memory, offset, strides)
     if view.flags.writeable and not writeable:
         view.flags.writeable = False
     return view
@@ -368,22 +372,31 @@ def fill_object_array(item: Any, state: Any) -> None:
     item.flags.writeable = writeable
 
 
+def _start_of(item: Any) -> int:
+    memory = byte_array(item) if isinstance(item, mmap.mmap) else item
+    address: int = memory.__array_interface__["data"][0]
+    return address
+
+
 class MemoryMap:
     """Finds the array in whose memory something else lies."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
+        self._sizes: list[int] = []
         self._arrays: list[Any] = []
 
     def add(self, items: Iterable[Any]) -> None:
-        """Adds those of the items that are arrays with contiguous memory of their own."""
+        """Adds arrays with contiguous memory of their own, and mapped files, among the items."""
         import numpy as np
 
         for item in items:
-            if isinstance(item, np.ndarray) and item.nbytes and order_of(item) is not None:
-                start = item.__array_interface__["data"][0]
+            contiguous = isinstance(item, np.ndarray) and order_of(item) is not None
+            if (contiguous or isinstance(item, mmap.mmap)) and (size := size_of(item)):
+                start = _start_of(item)
                 at = bisect.bisect(self._starts, start)
                 self._starts.insert(at, start)
+                self._sizes.insert(at, size)
                 self._arrays.insert(at, item)
 
     def find(self, address: int, size: int) -> tuple[Any, int] | None:
@@ -392,5 +405,4 @@ class MemoryMap:
         if at < 0 or not size:
             return None
         offset = address - self._starts[at]
-        found = self._arrays[at]
-        return (found, offset) if offset + size <= found.nbytes else None
+        return (self._arrays[at], offset) if offset + size <= self._sizes[at] else None

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import array
 import ctypes
+import mmap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import xxhash
+
+from zerokernel.crossing.mapped_files import Mapped, Part, map_again
 
 IN_BAND = 64 * 1024
 """Buffers below this size travel inside the payload (bytes)."""
 
 CHUNK = 256 << 10
 """Changes of a buffer are found and sent by chunks of this size (bytes)."""
+
+OF_FILE = "file"
+"""The form of a buffer of which no bytes travel: a part of a file."""
 
 Digests = tuple[int, ...]
 
@@ -23,13 +29,18 @@ def allocate(specs: Sequence[Any]) -> tuple[list[Any], list[memoryview]]:
 
     Args:
         specs: One description per buffer: ``["array", dtype, shape, order]``,
-            ``["storage", bytes]`` or ``["bytes", bytes]``.
+            ``["storage", bytes]``, ``["bytes", bytes]``, or that of a part of a file.
 
     Returns:
-        The owners, and for each a writable view of its bytes to be filled.
+        The owners, and for each a writable view of its bytes to be filled; of a part of a file,
+        which is mapped here, it is empty.
     """
-    owners = [_allocate_one(*spec) for spec in specs]
-    return owners, [writable_view(owner) for owner in owners]
+    parts = iter(map_again([Part.of(details) for form, *details in specs if form == OF_FILE]))
+    owners = [next(parts) if spec[0] == OF_FILE else _allocate_one(*spec) for spec in specs]
+    return owners, [
+        memoryview(bytearray()) if isinstance(owner, Mapped) else writable_view(owner)
+        for owner in owners
+    ]
 
 
 def _allocate_one(form: str, *details: Any) -> Any:
@@ -81,10 +92,21 @@ def byte_array(owner: Any) -> Any:
 
     if isinstance(owner, np.ndarray):
         return _flat(owner)
-    if isinstance(owner, bytes | bytearray | memoryview | array.array | ctypes.Array):
+    if isinstance(owner, Mapped):
+        return _mapped_bytes(owner)
+    if isinstance(owner, mmap.mmap) and owner.closed:
+        return np.empty(0, np.uint8)
+    if isinstance(owner, bytes | bytearray | memoryview | array.array | ctypes.Array | mmap.mmap):
         buffer: Any = owner
         return np.frombuffer(buffer, np.uint8) if len(owner) else np.empty(0, np.uint8)
     return _storage_bytes(owner)
+
+
+def _mapped_bytes(owner: Mapped) -> Any:
+    import numpy as np
+
+    memory = owner.shown()
+    return np.frombuffer(memory, np.uint8)[owner.start : owner.start + owner.length]
 
 
 def _flat(owner: Any) -> Any:
@@ -129,7 +151,9 @@ HASHED_PER_OBJECT = 30_000
 
 
 def size_of(owner: Any) -> int:
-    """The bytes of an array or a storage."""
+    """The bytes of an array, a storage or a mapped file."""
+    if isinstance(owner, mmap.mmap):
+        return 0 if owner.closed else len(owner)
     size: Any = owner.nbytes
     return int(size() if callable(size) else size)
 

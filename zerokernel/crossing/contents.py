@@ -17,6 +17,7 @@ import xxhash
 
 from zerokernel.crossing import pinned
 from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, digests, size_of
+from zerokernel.crossing.file_windows import FileWindows, Window, labels_of_file
 from zerokernel.crossing.pages import PAGE, Range, inner
 from zerokernel.crossing.tracking import Tracking, of_this_process
 
@@ -100,6 +101,9 @@ class Contents:
         self._fresh = itertools.count(-1, -1)
         self._credit = CREDIT
         self._by_devices: pinned.Pinned | None = None
+        self.windows = FileWindows()
+        self._hashes_all = detection == "hash"
+        self._by_value: dict[int, tuple[int, int]] = {}  # windows that the other side has as bytes
         weakref.finalize(self, _untrack_all, self._watches, self._find).atexit = False
 
     def begin(self, living: Callable[[], Container[int]]) -> None:
@@ -109,8 +113,11 @@ class Contents:
             living: Gives the addresses of the owners that are still held; called if needed.
         """
         self._by_devices = None
-        if self._watches:
+        self.windows.begin()
+        if self._watches or self._by_value:
             held = living()
+            for number in [number for number in self._by_value if number not in held]:
+                del self._by_value[number]
             for number in [number for number in self._watches if number not in held]:
                 self._drop(number)
 
@@ -121,6 +128,9 @@ class Contents:
             owner: An array that owns its memory, or a storage.
             expected: Labels to compare with; a chunk whose hash is asked for is hashed.
         """
+        window = self.windows.find(owner)
+        if window is not None:
+            return self._labels_of_window(window, owner, expected)
         tracking = self._find() if size_of(owner) >= self._from else None
         if tracking is None or not _is_plain_memory(owner):
             return digests(owner)
@@ -136,6 +146,38 @@ class Contents:
         if expected is not None and len(expected) == len(watch.labels):
             self._adopt(watch, data, expected)
         return tuple(watch.labels)
+
+    def labels_by_value(self, owner: Any) -> Labels:
+        """The same for a buffer of which the other side gets the bytes, whatever it is here."""
+        window = self.windows.find(owner)
+        if window is not None:
+            self._by_value[id(owner)] = (window.address, window.size)
+        return self.labels(owner)
+
+    def labels_by_file(self, owner: Any) -> Labels:
+        """The same for a window of a file that the other side maps too."""
+        self._by_value.pop(id(owner), None)
+        return self.labels(owner)
+
+    def _labels_of_window(
+        self, window: Window, owner: Any, expected: Sequence[int] | None
+    ) -> Labels:
+        """Those of a part of a file: of its own are the chunks that this process wrote to."""
+        count = -(-window.size // CHUNK)
+        if self.windows.is_cut_short(window):
+            return tuple(itertools.islice(self._fresh, count))
+        here = (window.address, window.size)
+        if self._hashes_all or self._by_value.get(id(owner)) == here:
+            return digests(owner)
+        labels = list(labels_of_file(window.area.file, window.offset, window.size, CHUNK))
+        data = byte_array(owner)
+        own = window.own_chunks(CHUNK)
+        asked = {n for n, label in enumerate(expected or ()) if label >= 0}
+        for index in own | (asked if expected is not None and len(expected) == count else set()):
+            found = _hash(data, index)
+            if index in own or (expected and expected[index] == found):
+                labels[index] = found
+        return tuple(labels)
 
     def writing(self, owner: Any, runs: Iterable[tuple[int, int]]) -> None:
         """The crossing itself is about to write these bytes (start, stop) of a buffer."""
@@ -155,6 +197,8 @@ class Contents:
 
     def cost(self, owner: Any) -> int:
         """The bytes that must be hashed to label a buffer again, about."""
+        if self.windows.find(owner) is not None and not self._hashes_all:
+            return 0 if id(owner) not in self._by_value else size_of(owner)
         watch = self._watches.get(id(owner))
         return 0 if watch is not None and watch.tracked else size_of(owner)
 

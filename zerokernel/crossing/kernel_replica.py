@@ -15,6 +15,7 @@ from zerokernel.crossing import functions, opaque, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
+from zerokernel.crossing.mapped_files import Mapped, machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
@@ -46,7 +47,8 @@ class KernelReplica:
 
     The mutable state: the table of known objects, the snapshot of what they referred to when
     both sides last agreed, the labels of the buffers that the worker holds, and the objects
-    that changed here but were not sent since (``_stale``).
+    that changed here but were not sent since (``_stale``); and whether mapped files travel by
+    their names (``files_travel``), which a worker that does not see them ends.
 
     Args:
         namespace: The notebook's.
@@ -64,6 +66,7 @@ class KernelReplica:
         self.namespace = namespace
         self._own = dict(own or {})
         self.contents = Contents(detection)
+        self.files_travel = True
         self.forget_worker()
 
     def forget_worker(self) -> None:
@@ -127,7 +130,11 @@ class KernelReplica:
         gone = self.ledger.take_gone()
         for token in gone:
             self.labels.pop(token, None)
-        header = {"gone": gone, "worker_only": sorted(self.worker_only)}
+        header = {
+            "gone": gone,
+            "worker_only": sorted(self.worker_only),
+            "machine": machine() if self.files_travel else "",
+        }
         with undisturbed():
             return self._send(set(names), changed, header, extra)
 
@@ -180,6 +187,7 @@ class KernelReplica:
         if name not in self.namespace:
             raise KeyError(name)
         self.names_at_ship[name] = self.namespace[name]  # as the cell now sees it
+        self.contents.windows.begin()  # the cell may have changed files
         if self._unseen is None:
             self._look_closely()
         # What changed here during the cell is not sent over what the cell may have done.
@@ -232,7 +240,7 @@ class KernelReplica:
         stream = io.BytesIO()
         pickle.dump(header, stream, 5)
         packer = self._cutting(stream) if len(self.ledger) else self._plain(stream)
-        packer.label = self.contents.labels
+        packer.labelled_by(self.contents)
         draft = Draft(stream, packer, head=stream.tell())
         done: set[str] = set()
         seen: dict[int, Any] = {}
@@ -447,10 +455,13 @@ class KernelReplica:
         return opaque.digest(item, plan, self._cutting)
 
     def _plain(self, stream: io.BytesIO) -> Packer:
-        return Packer(stream, self.namespace, in_worker=False)
+        packer = Packer(stream, self.namespace, in_worker=False)
+        packer.by_file = self.files_travel
+        return packer
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self.namespace, False, self.ledger)
+        packer.by_file = self.files_travel
         packer.known_buffers = lambda: map(self.ledger.peek, self.snapshot.buffers)
         return packer
 
@@ -481,7 +492,9 @@ class KernelReplica:
             resized.undo()
             raise
         tokens, objects = numbered(unpacker, header["number"])
-        size = len(payload) + sum(byte_array(owner).nbytes for owner in buffers)
+        size = len(payload) + sum(
+            byte_array(owner).nbytes for owner in buffers if not isinstance(owner, Mapped)
+        )
         return Staged(self, loaded, tokens, objects, buffers, size, resized)
 
     def _resize(self, sizes: dict[int, int]) -> Resized:

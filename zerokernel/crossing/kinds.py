@@ -8,6 +8,7 @@ import copyreg
 import enum
 import functools
 import logging
+import mmap
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from zerokernel.crossing import arrays, tensors
 from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.adapters.plain import module_plan
 from zerokernel.crossing.exceptions import members_of
+from zerokernel.crossing.mappings import MAPPING
 from zerokernel.crossing.parts import (
     ATOM,
     BUFFERS,
@@ -77,6 +79,7 @@ _PLANS: dict[type, Plan] = {
     types.MethodType: _METHOD,
     bytearray: _BYTES,
     array.array: _BYTES,
+    mmap.mmap: MAPPING,
 }
 
 _BY_OBJECT: dict[type, Callable[[Any], Plan]] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import xxhash
 
+from zerokernel.crossing.buffers import OF_FILE
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pickling import CuttingPacker
 from zerokernel.crossing.restorers import restorer_of
@@ -69,8 +70,8 @@ def _one(
     holds.update(packer.met)
     made = xxhash.xxh3_128()
     made.update(stream.getbuffer())
-    for view in packer.buffers:
-        made.update(view)
+    for view, spec in zip(packer.buffers, packer.specs, strict=True):
+        made.update(repr(spec).encode() if spec[0] == OF_FILE else view)
     return made.intdigest()
 
 

@@ -11,11 +11,12 @@ import gc
 import importlib
 import io
 import marshal
+import mmap
 import pickle
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import cloudpickle
@@ -27,12 +28,15 @@ from zerokernel.crossing import (
     exceptions,
     frames,
     functions,
+    mappings,
     tensors,
     travel,
     variables,
 )
 from zerokernel.crossing.adapters import adapter_for
-from zerokernel.crossing.contents import Labels
+from zerokernel.crossing.contents import Contents, Labels
+from zerokernel.crossing.file_windows import FileWindows
+from zerokernel.crossing.mapped_files import Part
 
 _HERE = __name__
 
@@ -42,8 +46,9 @@ Reduced = Any
 class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by value. The first dump of a session needs nothing more.
 
-    Large buffers are set aside in ``buffers`` and ``specs``; with ``label`` the labels of all
-    are kept in ``labels``, by address of the owner. Names of the namespace that notebook
+    Large buffers are set aside in ``buffers`` and ``specs``; with `labelled_by` the labels of all
+    are kept in ``labels``, by address of the owner. What shows a file travels as the file's name
+    if ``by_file``. Names of the namespace that notebook
     functions read are collected in ``wanted``.
     """
 
@@ -61,8 +66,15 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._memory = arrays.MemoryMap()
         self._mapped = 0
         self.known_buffers: Callable[[], Iterable[Any]] = tuple
-        self.label: Callable[[Any], Labels] | None = None
+        self.contents: Contents | None = None
+        self.windows = FileWindows()
+        self.by_file = True
         self.labels: dict[int, Labels] = {}
+
+    def labelled_by(self, contents: Contents) -> None:
+        """Has buffers labelled as they travel; files are looked at anew."""
+        contents.windows.begin()
+        self.contents, self.windows = contents, contents.windows
 
     @property
     def dispatch_table(self) -> dict[type, Any]:
@@ -90,14 +102,33 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def note(self, owner: Any) -> None:
         """Labels the bytes of a buffer, before they are read: what is written later is news."""
         self.owners.append(owner)
-        if self.label is not None:
-            self.labels[id(owner)] = self.label(owner)
+        if self.contents is not None:
+            self.labels[id(owner)] = self.contents.labels_by_value(owner)
 
     def set_aside_view(self, view: memoryview, spec: list[Any]) -> int:
         """Keeps bytes out of the payload; returns their index."""
         self.buffers.append(view)
         self.specs.append(spec)
         return len(self.buffers) - 1
+
+    def set_aside_file(self, owner: Any, part: Part) -> int:
+        """Sends a part of a file instead of its bytes; returns its index."""
+        self.owners.append(owner)
+        if self.contents is not None:
+            self.labels[id(owner)] = self.contents.labels_by_file(owner)
+        return self.set_aside_view(memoryview(b""), [buffers.OF_FILE, *part.spec()])
+
+    def cut(self, item: Any, runs: Sequence[tuple[int, int]]) -> list[Any]:
+        """Byte ranges of a buffer, as they are written into its counterpart."""
+        view = buffers.readable_view(item)
+        pieces: list[Any] = []
+        for start, stop in runs:
+            if stop - start < buffers.IN_BAND:
+                pieces.append((start, stop, bytes(view[start:stop]), None))
+            else:
+                index = self.set_aside_view(view[start:stop], ["bytes", stop - start])
+                pieces.append((start, stop, None, index))
+        return pieces
 
     def reduce_function(self, obj: types.FunctionType) -> Reduced:
         """A function that cannot be imported by code, cells, globals and attributes."""
@@ -187,10 +218,34 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             if under is not None:
                 self.note(obj)
                 return (tensors.storage_over, (*under, obj.nbytes()))
+        shown = self._shown_file(obj)
+        if shown is not None:
+            return shown
         if tensors.storage_in_band(obj):
             self.note(obj)
             return (tensors.small_storage, (buffers.small_bytes(obj),))
         return (take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
+
+    def _shown_file(self, obj: Any) -> Reduced | None:
+        """A storage that shows a file, by the file and what was written to its memory."""
+        self.windows.check(obj)
+        if not self.by_file or tensors.storage_in_band(obj):
+            return None
+        found = self.windows.sendable(obj)
+        if found is None:
+            return None
+        window, runs = found
+        index = self.set_aside_file(obj, window.part())
+        made = (take_storage, (index,))
+        return (*made, self.cut(obj, runs), None, None, put_pieces) if runs else made
+
+    def reduce_mapping(self, obj: mmap.mmap) -> Reduced:
+        """A mapped file by the file, the position, and what was written to private memory."""
+        window = self.windows.mapping(obj, self.by_file)
+        runs = window.runs()
+        index = self.set_aside_file(obj, window.part(of_its_own=True))
+        made = (take_mapping, (index, obj.tell()))
+        return (*made, self.cut(obj, runs), None, None, put_pieces) if runs else made
 
     def reduce_tensor(self, obj: Any) -> Reduced:
         """A tensor's geometry over its storage; a result with a graph keeps its exact value."""
@@ -314,6 +369,9 @@ class Unpacker(pickle.Unpickler):
             # The notebook's own class is the notebook's: nothing is written while staging.
             **_class_makers(rewrite=in_worker),
             "take": owners.__getitem__,
+            "take_storage": lambda index: tensors.storage_of_file(owners[index]),
+            "take_mapping": lambda index, position: mappings.made(owners[index], position),
+            "put_pieces": lambda item, pieces: mappings.put(item, pieces, owners),
             "take_array": lambda index, *dress: arrays.dress(owners[index], *dress),
             "take_subclass": lambda index, dtype, writeable, shape, order, kind: arrays.make_small(
                 owners[index], dtype, shape, order, writeable, kind
@@ -390,6 +448,21 @@ def take(index: int) -> Any:
 
 def take_array(index: int, dtype: Any, writeable: bool) -> Any:
     """Stands in the payload for an array that owns a buffer."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def take_storage(index: int) -> Any:
+    """Stands in the payload for a storage that shows a file."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def take_mapping(index: int, position: int) -> Any:
+    """Stands in the payload for a mapped file."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def put_pieces(item: Any, pieces: Any) -> None:
+    """Stands in the payload for `mappings.put` with the shipment's buffers."""
     raise NotImplementedError("bound while unpickling")
 
 
@@ -499,6 +572,7 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
     functions.World: Packer.reduce_world,
     contextvars.ContextVar: variables.reduce_variable,
     classes.Methods: _reduce_methods,
+    mmap.mmap: Packer.reduce_mapping,
 }
 
 

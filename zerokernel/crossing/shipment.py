@@ -11,7 +11,7 @@ from operator import is_
 from typing import Any
 
 from zerokernel.crossing import contents, exchange, memo, opaque
-from zerokernel.crossing.buffers import CHUNK, IN_BAND, byte_array, dirty_runs, readable_view
+from zerokernel.crossing.buffers import CHUNK, byte_array, dirty_runs
 from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
@@ -153,9 +153,10 @@ def write_changes(
         kind: Any = type(item)
         draft.sent.add(token)
         if plan.content == "buffer":
+            draft.packer.windows.check(item)
             runs = dirty_runs(known.get(token), now[token], byte_array(item).nbytes)
             hashes = contents.told(now[token], item, runs) if tell else {}
-            pieces = _cut(draft.packer, item, runs)
+            pieces = draft.packer.cut(item, runs)
             batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
             changed = opaque.changed_state(item, before.get(token), digest(item, plan))
@@ -181,18 +182,6 @@ def write_changes(
             batch.append((token, "parts", plan.read(item)))
     if batch:
         draft.put(CHANGES, batch)
-
-
-def _cut(packer: Packer, item: Any, runs: Sequence[tuple[int, int]]) -> list[Any]:
-    view = readable_view(item)
-    pieces: list[Any] = []
-    for start, stop in runs:
-        if stop - start < IN_BAND:
-            pieces.append((start, stop, bytes(view[start:stop]), None))
-        else:
-            index = packer.set_aside_view(view[start:stop], ["bytes", stop - start])
-            pieces.append((start, stop, None, index))
-    return pieces
 
 
 def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:

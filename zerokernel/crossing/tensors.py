@@ -13,6 +13,7 @@ from itertools import chain, repeat
 from typing import Any
 
 from zerokernel.crossing.buffers import IN_BAND, byte_array, fill_storage
+from zerokernel.crossing.mapped_files import Mapped
 from zerokernel.crossing.parts import BUFFERS, INSTANCES, OPAQUE, Lane, Part, Plan
 from zerokernel.errors import CannotTravel
 
@@ -227,6 +228,11 @@ def storage_over(array: Any, offset: int, size: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an array that is read-only
         return torch.from_numpy(byte_array(array)[offset : offset + size]).untyped_storage()
+
+
+def storage_of_file(mapped: Mapped) -> Any:
+    """A storage that shows a part of a file, as the other side's does."""
+    return storage_over(mapped, 0, mapped.length)
 
 
 def storage_in_band(item: Any) -> bool:

@@ -45,8 +45,6 @@ def _reason(kind: type) -> str | None:
     for types_, reason in _STAYS:
         if issubclass(kind, types_):
             return reason
-    if kind.__module__ == "numpy" and kind.__qualname__ == "memmap":
-        return "is a memory-mapped file; open it inside the cell, or take a copy: numpy.array(...)"
     return None
 
 

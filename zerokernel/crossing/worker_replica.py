@@ -13,6 +13,7 @@ from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
 from zerokernel.crossing.kinds import plan_of
+from zerokernel.crossing.mapped_files import machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
 from zerokernel.crossing.pickling import CuttingPacker, Unpacker
@@ -66,6 +67,7 @@ class WorkerReplica:
         self._number = 1
         self._sent: Draft | None = None
         self._owners: list[Any] = []
+        self._shares_files = False
         self._sees = False  # whether the cell can reach anything that is known
 
     # -- in ----------------------------------------------------------------------------
@@ -126,6 +128,8 @@ class WorkerReplica:
             payload,
             lambda stream: Unpacker(stream, self._namespace, owners, self._holdings.get, True),
         )
+        if "machine" in header:  # it is not in what is fetched
+            self._shares_files = header["machine"] == machine() != ""
         sizes = header.get("sizes", {})
         if sizes:
             self._unname(header["gone"])
@@ -287,7 +291,7 @@ class WorkerReplica:
         stream = io.BytesIO()
         pickle.dump({"number": self._number, "sizes": self._sizes}, stream, 5)
         draft = Draft(stream, self._cutting(stream))
-        draft.packer.label = self._contents.labels
+        draft.packer.labelled_by(self._contents)
         draft.put_names(bound)
         draft.put(EXTRA, extra)
         self._put_changes(draft, changed)
@@ -428,5 +432,6 @@ class WorkerReplica:
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self._namespace, True, self._holdings)
+        packer.by_file = self._shares_files
         packer.known_buffers = lambda: map(self._holdings.peek, self._snapshot.buffers)
         return packer

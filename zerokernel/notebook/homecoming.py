@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.ambient.quiet import quietly
-from zerokernel.errors import CommitFailed, ZeroKernelError
+from zerokernel.errors import CommitFailed, FileNotShared, ZeroKernelError
 from zerokernel.notebook import failure
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def bring_home(
     said = finished.said
     if said.status == "stuck":
         connection.drop_worker()
+        if said.error.get("ename") == FileNotShared.__name__:
+            connection.replica.files_travel = False
         raise CommitFailed(said.error.get("evalue"))
     staged, committed = _commit(finished, connection)
     if connection.link is not None:
@@ -101,6 +103,8 @@ def _commit(finished: Finished, connection: Connection) -> tuple[Staged, Committ
             return staged, staged.commit()
     except Exception as error:
         connection.drop_worker()  # its objects and ours no longer agree
+        if isinstance(error, FileNotShared):
+            connection.replica.files_travel = False
         if isinstance(error, ZeroKernelError):
             raise
         # A class's own code ran while its new objects were built, and failed.

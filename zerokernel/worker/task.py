@@ -306,7 +306,8 @@ class TaskRunner:
     def _give_up(self, failure: Exception, what: str, ran: float) -> None:
         """Tells the kernel that nothing of this cell comes home, and why."""
         text = f"{what} Nothing was changed. ({type(failure).__name__}: {failure})"
-        self._channel.send(CellFinished("stuck", ran, (), {"evalue": text}), [b""])
+        told = {"ename": type(failure).__name__, "evalue": text}
+        self._channel.send(CellFinished("stuck", ran, (), told), [b""])
 
     def _forget_results(self) -> None:
         """Out[n] is the kernel's: a second one here would keep memory alive."""
