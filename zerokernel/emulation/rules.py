@@ -1,0 +1,104 @@
+"""Which function has which handler: everything that is not done by the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _device
+
+from zerokernel.emulation import creation, movement, pinning
+from zerokernel.emulation.devices import device_of, put
+from zerokernel.emulation.mode import HANDLERS
+
+# They give no tensor, or one that shares the storage and so the tag.
+_PLAIN_PROPERTIES = (
+    "shape dtype layout requires_grad grad_fn is_leaf ndim names output_nr _version "
+    "is_sparse is_quantized is_meta is_nested is_mkldnn is_mps is_xpu is_complex itemsize nbytes "
+    "data T mT H mH real imag name _base _grad retains_grad is_sparse_csr is_vulkan is_mtia "
+    "is_xla is_ipu is_maia"
+).split()
+_PLAIN_METHODS = (
+    "dim size stride numel nelement item tolist is_contiguous storage_offset element_size "
+    "is_floating_point is_complex is_signed untyped_storage ndimension __len__ __bool__ "
+    "__int__ __float__ __index__ requires_grad_ detach detach_ view copy_ is_set_to "
+    "has_names sparse_dim dense_dim is_coalesced is_inference is_same_size _is_view "
+    "is_conj is_neg __hash__ __format__ is_nonzero _nnz _has_symbolic_sizes_strides"
+).split()
+_RANDOM = "normal bernoulli multinomial poisson rand randn randint randperm".split()
+_RANDOM_METHODS = (
+    "normal_ uniform_ random_ exponential_ geometric_ cauchy_ log_normal_ bernoulli_ "
+    "bernoulli multinomial"
+).split()
+_DRAWING = (
+    "rand_like randn_like randint_like dropout dropout_ alpha_dropout alpha_dropout_ "
+    "feature_dropout feature_dropout_ feature_alpha_dropout feature_alpha_dropout_ "
+    "native_dropout rrelu rrelu_ _sample_dirichlet _standard_gamma binomial"
+).split()
+_FROM_DATA = ("tensor", "as_tensor", "asarray")
+
+
+def _plain(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    return func(*args, **kwargs)
+
+
+def _packed_sequence(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """The lengths of a packed sequence are on the CPU, its data is where it was."""
+    data, sizes = func(*args, **kwargs)
+    on = device_of(args[0])
+    return (data if on is None else put(data, on)), sizes
+
+
+def _attention(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    draws = kwargs.get("dropout_p") or (len(args) > 4 and args[4])
+    return creation.drawing(mode, func, args, kwargs) if draws else mode.general(func, args, kwargs)
+
+
+def _recurrent(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """`_VF.lstm` and the like draw only with a dropout, in training, between layers."""
+    numbers = [one for one in args if type(one) is float]
+    if any(numbers):
+        return creation.drawing(mode, func, args, kwargs)
+    return mode.general(func, args, kwargs)
+
+
+def fill() -> None:
+    """Writes the table of handlers."""
+    tensor: Any = torch.Tensor
+    for name in _PLAIN_PROPERTIES:
+        descriptor = getattr(tensor, name, None)
+        for access in ("__get__", "__set__", "__delete__"):
+            if hasattr(descriptor, access):
+                HANDLERS[getattr(descriptor, access)] = _plain
+    for name in _PLAIN_METHODS:
+        if (method := getattr(tensor, name, None)) is not None:
+            HANDLERS[method] = _plain
+    for function in _device._device_constructors():
+        HANDLERS[function] = creation.constructor
+    for name in _FROM_DATA:
+        HANDLERS[getattr(torch, name)] = creation.from_data
+    for owner, names, handler in (
+        (torch, _RANDOM, creation.random),
+        (tensor, _RANDOM_METHODS, creation.random),
+        (torch, _DRAWING, creation.drawing),
+    ):
+        for name in names:
+            if (function := getattr(owner, name, None)) is not None:
+                HANDLERS[function] = handler
+    HANDLERS[torch._C._nn.scaled_dot_product_attention] = _attention
+    HANDLERS[torch._C._nn.rrelu_with_noise] = creation.drawing
+    for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        HANDLERS[getattr(torch, name)] = _recurrent
+    HANDLERS[torch._C._VariableFunctions._pack_padded_sequence] = _packed_sequence
+    HANDLERS.update(
+        {
+            tensor.to: movement.to,
+            tensor.cuda: movement.cuda,
+            tensor.cpu: movement.cpu,
+            tensor.type: movement.type_,
+            tensor.type_as: movement.type_as,
+            tensor.pin_memory: pinning.pin_memory,
+            tensor.__getitem__: movement.getitem,
+            tensor.__setitem__: movement.setitem,
+        }
+    )
