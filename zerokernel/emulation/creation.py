@@ -79,8 +79,6 @@ def constructor(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
 def from_data(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """`tensor`, `as_tensor`, `asarray`: a tensor given as data gives its device."""
     data = args[0] if args else kwargs.get("data", kwargs.get("obj"))
-    if len(args) > 2:  # as_tensor(data, dtype, device)
-        args, kwargs = args[:2], {**kwargs, "device": args[2]}
     if isinstance(data, torch.Tensor):
         if kwargs.get("device") is None:
             return _as_its_data(func, args, kwargs, data)

@@ -126,6 +126,12 @@ def _is_pinned(self: Any, *args: Any, **kwargs: Any) -> bool:
         return is_pinned(self)
 
 
+def _record_stream(self: Any, stream: Any) -> None:
+    """Tells an allocator what ours need not know."""
+    if _on(self) is None:
+        _Base.record_stream(self, stream)
+
+
 _Tensor: Any = torch.Tensor
 _dlpack_before = _Tensor.__dlpack__
 _dlpack_device_before = _Tensor.__dlpack_device__
@@ -151,5 +157,6 @@ def patches() -> list[Patch]:
         "__repr__": _repr,
         "share_memory_": _share_memory,
         "is_shared": _is_shared,
+        "record_stream": _record_stream,
     }
     return [Patch(torch.Tensor, name, value) for name, value in replaced.items()]

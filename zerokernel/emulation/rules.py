@@ -8,7 +8,7 @@ import torch
 from torch.utils import _device
 
 from zerokernel.emulation import creation, movement, pinning
-from zerokernel.emulation.devices import device_of, put
+from zerokernel.emulation.devices import device_of, put, put_all
 from zerokernel.emulation.mode import HANDLERS
 
 # They give no tensor, or one that shares the storage and so the tag.
@@ -17,6 +17,12 @@ _PLAIN_PROPERTIES = (
     "is_sparse is_quantized is_meta is_nested is_mkldnn is_mps is_xpu is_complex itemsize nbytes "
     "data T mT H mH real imag name _base _grad retains_grad is_sparse_csr is_vulkan is_mtia "
     "is_xla is_ipu is_maia"
+).split()
+# Their second tensor gives a shape, a type or data from anywhere: each keeps its own device.
+_INDEPENDENT = (
+    "expand_as view_as reshape_as broadcast_tensors result_type is_same_size is_set_to set_ "
+    "resize_as_ resize_as_sparse_ align_as tensor_split _copy_from _copy_from_and_resize "
+    "_has_compatible_shallow_copy_type"
 ).split()
 _PLAIN_METHODS = (
     "dim size stride numel nelement item tolist is_contiguous storage_offset element_size "
@@ -42,6 +48,16 @@ def _plain(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+def _each(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """`_foreach_…`: every result is where the tensor of its place is."""
+    results = func(*args, **kwargs)
+    if isinstance(results, (list, tuple)):
+        for tensor, result in zip(args[0], results, strict=False):
+            if (on := device_of(tensor)) is not None:
+                put_all(result, on)
+    return results
+
+
 def _packed_sequence(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """The lengths of a packed sequence are on the CPU, its data is where it was."""
     data, sizes = func(*args, **kwargs)
@@ -56,9 +72,15 @@ def _attention(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
 
 def _recurrent(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """`_VF.lstm` and the like draw only with a dropout, in training, between layers."""
-    numbers = [one for one in args if type(one) is float]
-    if any(numbers):
+    if any(one for one in args if type(one) is float):
         return creation.drawing(mode, func, args, kwargs)
+    if isinstance(args[1], torch.Tensor) and device_of(args[1]) is None:
+        # A packed sequence, its lengths on the CPU.
+        def packed(data: Any, *rest: Any) -> Any:
+            return func(data, args[1], *rest)
+
+        packed.__name__ = func.__name__
+        return mode.general(packed, (args[0], *args[2:]), kwargs)
     return mode.general(func, args, kwargs)
 
 
@@ -89,7 +111,15 @@ def fill() -> None:
     HANDLERS[torch._C._nn.rrelu_with_noise] = creation.drawing
     for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         HANDLERS[getattr(torch, name)] = _recurrent
-    HANDLERS[torch._C._VariableFunctions._pack_padded_sequence] = _packed_sequence
+    for name in ("_pack_padded_sequence", "_pad_packed_sequence"):
+        HANDLERS[getattr(torch._C._VariableFunctions, name)] = _packed_sequence
+    for name in dir(torch):
+        if name.startswith("_foreach_"):
+            HANDLERS[getattr(torch, name)] = _each
+    for owner in (tensor, torch, torch._C._VariableFunctions):
+        for name in _INDEPENDENT:
+            if (function := getattr(owner, name, None)) is not None:
+                HANDLERS[function] = _plain
     HANDLERS.update(
         {
             tensor.to: movement.to,
