@@ -189,8 +189,8 @@ CUDA = [
     Operation("torch.cuda.get_device_properties('cuda').name == torch.cuda.get_device_name(0)", value=True),
     Operation("torch.cuda.get_device_capability() >= (7, 0)", value=True),
     Operation("free, total = torch.cuda.mem_get_info()\n0 < free <= total", value=True),
-    Operation("gc.collect()\na = torch.cuda.memory_allocated()\nt = torch.empty(1 << 20, device='cuda')\nb = torch.cuda.memory_allocated()\ndel t\n"
-              "b - a, torch.cuda.memory_allocated() - a", value=(4 << 20, 0)),
+    Operation("gc.collect()\na = torch.cuda.memory_allocated()\nt = torch.empty(1 << 20, device='cuda')\nused = torch.cuda.memory_allocated()\ndel t\n"
+              "used - a, torch.cuda.memory_allocated() - a", value=(4 << 20, 0)),
     Operation("gc.collect()\ntorch.cuda.reset_peak_memory_stats()\na = torch.cuda.memory_allocated()\ntorch.empty(1 << 20, device='cuda')\n"
               "torch.cuda.max_memory_allocated() - a", value=4 << 20),
     Operation("gc.collect()\na = torch.cuda.memory_allocated()\nt = torch.empty(1 << 20, device='cuda')\nviews = t[1:], t.view(2, -1)\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.utils.dlpack
 
 from zerokernel.emulation.devices import EmulatedDevice, device_of
 from zerokernel.emulation.patches import Patch
@@ -98,6 +99,11 @@ def _dlpack(self: Any, *args: Any, **kwargs: Any) -> Any:
     return _dlpack_before(self, *args, **kwargs)
 
 
+def _to_dlpack(tensor: Any) -> Any:
+    """The function that `torch.utils.dlpack` and `torch` have beside the method."""
+    return _to_dlpack_before(tensor) if _on(tensor) is None else _dlpack(tensor)
+
+
 def _cuda_array_interface(self: Any) -> Any:
     if _on(self) is None:
         return _interface_before.__get__(self)
@@ -136,13 +142,14 @@ _Tensor: Any = torch.Tensor
 _dlpack_before = _Tensor.__dlpack__
 _dlpack_device_before = _Tensor.__dlpack_device__
 _interface_before: Any = vars(_Tensor)["__cuda_array_interface__"]
+_to_dlpack_before: Any = torch.utils.dlpack.to_dlpack
 _repr_before = _Tensor.__repr__
 _share_memory_before = _Tensor.share_memory_
 _is_shared_before = _Tensor.is_shared
 
 
 def patches() -> list[Patch]:
-    """What is replaced on `torch.Tensor`."""
+    """What is replaced on `torch.Tensor`, and the function that does what a method of it does."""
     replaced: dict[str, Any] = {
         "device": property(_get_device),
         "is_cuda": property(_is_cuda),
@@ -159,4 +166,5 @@ def patches() -> list[Patch]:
         "is_shared": _is_shared,
         "record_stream": _record_stream,
     }
-    return [Patch(torch.Tensor, name, value) for name, value in replaced.items()]
+    functions = [Patch(owner, "to_dlpack", _to_dlpack) for owner in (torch, torch.utils.dlpack)]
+    return [*functions, *(Patch(torch.Tensor, name, value) for name, value in replaced.items())]

@@ -79,6 +79,7 @@ def _enter() -> None:
     compiling.state.suspended = suspended
     compiling.install()
     threads.state.active = True
+    mode.act(True)
     mode.push()
     threads.reach_living()
 
@@ -86,7 +87,9 @@ def _enter() -> None:
 def _leave() -> None:
     assert _state.table is not None
     threads.state.active = False
+    mode.act(False)
     mode.pop()
+    threads.reach_living()
     compiling.remove()
     compiling.state.suspended = compiling.nothing
     storages.registration.leave()
@@ -96,8 +99,7 @@ def _leave() -> None:
 def remove() -> None:
     """Takes the emulation back; tensors that were on an emulated device are CPU tensors then.
 
-    Threads other than this one lose their mode at their next piece of work, and until then
-    only tensors that are on an emulated device still are treated as such there.
+    Where another thread still has a mode, it does nothing.
     """
     with _lock:
         if _state.table is not None:

@@ -111,6 +111,18 @@ class EmulationMode(TorchFunctionMode):
         return put_all(func(*args, **kwargs), on)
 
 
+_emulating = EmulationMode.__torch_function__
+
+
+def _passing(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    return func(*args, **(kwargs or {}))
+
+
+def act(yes: bool) -> None:
+    """Says whether the modes, in whatever threads they are, do anything."""
+    EmulationMode.__torch_function__ = _emulating if yes else _passing  # type: ignore[method-assign]
+
+
 def common_device(tensors: list[Any]) -> EmulatedDevice | None:
     """The first emulated device that one of the tensors is on."""
     for tensor in tensors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import concurrent.futures.thread as pools
+import ctypes
 import sys
 import threading
 from collections.abc import Callable
@@ -54,21 +55,49 @@ def _join() -> None:
 
 
 def reach_living() -> None:
-    """Pushes the mode in threads that are alive, at their next call of a Python function.
+    """Has the threads that are alive push the mode, or pop it, as soon as Python runs in them.
 
-    Threads of executors are reached at their next work item, whatever the version.
+    A profile function that takes itself back does it. Where somebody profiles this process,
+    nothing is done; threads of executors are then reached at their next work item.
     """
-    if hasattr(threading, "setprofile_all_threads") and sys.getprofile() is None:
-        others = [t for t in threading.enumerate() if t is not threading.current_thread()]
-        if others:
-            threading.setprofile_all_threads(_once)
-            sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]  # None takes it back
+    if sys.getprofile() is not None or threading.active_count() < 2:
+        return
+    if hasattr(threading, "setprofile_all_threads"):
+        threading.setprofile_all_threads(_once)
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]  # None takes it back
+    else:
+        _reach_by_state()
 
 
 def _once(frame: Any, event: str, arg: Any) -> None:
     sys.setprofile(None)
     _join()
+
+
+@ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+def _once_by_state(own: Any, frame: Any, event: int, arg: Any) -> int:
+    sys.setprofile(None)
+    _join()
+    return 0
+
+
+def _reach_by_state() -> None:
+    """What `setprofile_all_threads` does, in Python 3.11; the GIL is held all the while."""
+    api = ctypes.pythonapi
+    for name in ("PyThreadState_Get", "PyInterpreterState_Main"):
+        getattr(api, name).restype = ctypes.c_void_p
+    for name in ("PyInterpreterState_ThreadHead", "PyThreadState_Next"):
+        getattr(api, name).restype = ctypes.c_void_p
+        getattr(api, name).argtypes = [ctypes.c_void_p]
+    set_profile = api._PyEval_SetProfile
+    set_profile.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    mine = api.PyThreadState_Get()
+    other = api.PyInterpreterState_ThreadHead(api.PyInterpreterState_Main())
+    while other:
+        if other != mine:
+            set_profile(other, ctypes.cast(_once_by_state, ctypes.c_void_p), None)
+        other = api.PyThreadState_Next(other)
 
 
 def patches() -> list[Patch]:
