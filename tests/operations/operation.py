@@ -1,9 +1,9 @@
 """What a program may do with a device: operations, and what each of them gives.
 
-Each is a piece of code in which `D` is a device and `D1` a second one; its last line is the result. On the emulated
-device, and on a real one, the result has the values that it has with `D = "cpu"`, its tensors are
-where `device` says, and what `value` says it is; or it raises what `error` says. `x`, `y` are
-matrices of 3 × 4, `sq` is square, `v` and `w` vectors of 4, `i` indices, `b` a mask, `c` complex,
+Each is a piece of code in which `D` is a device and `D1` a second one; its last line is the
+result. On the emulated device, and on a real one, the result has the values that it has with
+`D = "cpu"`, its tensors are where `device` says, and what `value` says it is; or it raises what
+`error` says. `x`, `y` are matrices of 3 rows and 4 columns, `sq` is square, `v` and `w` vectors of 4, `i` indices, `b` a mask, `c` complex,
 all on the device; `hx` and `hv` are `x` and `v` on the CPU.
 """
 

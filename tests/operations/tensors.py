@@ -139,8 +139,12 @@ MOVEMENT = [
     Operation("t = hv.to(D)\nt.add_(1)\nhv", "cpu", ("float32", (4,), [1.0, 2.0, 3.0, 4.0])),
     Operation("t = v.cpu()\nt.mul_(2)\nv", value=("float32", (4,), [1.0, 2.0, 3.0, 4.0])),
     Operation("t = hx.clone().to(D).cpu()\nt[0] = 5\nt", "cpu"),
-    Operation("big = torch.arange(200000.0)\nt = big.to(D)\nbig.zero_()\nt[-1].item()", value=199999.0),
-    Operation("big = torch.arange(200000.0)\nt = big.to(D)\nt.zero_()\nbig[-1].item()", value=199999.0),
+    Operation(
+        "big = torch.arange(200000.0)\nt = big.to(D)\nbig.zero_()\nt[-1].item()", value=199999.0
+    ),
+    Operation(
+        "big = torch.arange(200000.0)\nt = big.to(D)\nt.zero_()\nbig[-1].item()", value=199999.0
+    ),
     Operation(
         "big = torch.arange(200000.0)\na = big.numpy()\nt = big.to(D)\na[:] = 0\n"
         "t[-1].item(), big[-1].item()",

@@ -55,8 +55,7 @@ def _run(t_outputs: Any, *args: Any, **kwargs: Any) -> Any:
     given = [one for one in (args[0] if args else ()) if isinstance(one, torch.Tensor)]
     with _Disable():
         return tuple(
-            _as_its_input(grad, tensor, given)
-            for grad, tensor in zip(result, inputs, strict=True)
+            _as_its_input(grad, tensor, given) for grad, tensor in zip(result, inputs, strict=True)
         )
 
 

@@ -13,26 +13,43 @@ from zerokernel.emulation.devices import device_of
 from zerokernel.emulation.mode import here
 from zerokernel.emulation.patches import Patch
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 _LOW = frozenset(
-    "__matmul__ __rmatmul__ addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot "
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d _convolution "
-    "convolution linear matmul mm mv prelu scaled_dot_product_attention lstm gru rnn_tanh "
-    "rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell einsum bilinear_ "
-    "conv_tbc _native_multi_head_attention".split()
+    _words(
+        """
+    __matmul__ __rmatmul__ addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d _convolution
+    convolution linear matmul mm mv prelu scaled_dot_product_attention lstm gru rnn_tanh
+    rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell einsum bilinear_ conv_tbc
+    _native_multi_head_attention
+    """
+    )
 )
 _FULL = frozenset(
-    "__pow__ __rdiv__ __rpow__ __rtruediv__ __rtruediv acos asin binary_cross_entropy_with_logits "
-    "cosh cosine_embedding_loss cdist cosine_similarity cross_entropy cross_entropy_loss cumprod "
-    "cumsum dist erfinv exp expm1 group_norm hinge_embedding_loss kl_div l1_loss layer_norm log "
-    "log10 log_softmax log1p log2 margin_ranking_loss mse_loss multilabel_margin_loss "
-    "multi_margin_loss nll_loss nll_loss_nd norm linalg_norm linalg_vector_norm "
-    "linalg_matrix_norm normalize pdist poisson_nll_loss pow prod reciprocal rsqrt sinh "
-    "smooth_l1_loss huber_loss soft_margin_loss softmax softmin softplus sum renorm tan "
-    "triplet_margin_loss".split()
+    _words(
+        """
+    __pow__ __rdiv__ __rpow__ __rtruediv__ __rtruediv acos asin binary_cross_entropy_with_logits
+    cosh cosine_embedding_loss cdist cosine_similarity cross_entropy cross_entropy_loss cumprod
+    cumsum dist erfinv exp expm1 group_norm hinge_embedding_loss kl_div l1_loss layer_norm log
+    log10 log_softmax log1p log2 margin_ranking_loss mse_loss multilabel_margin_loss
+    multi_margin_loss nll_loss nll_loss_nd norm linalg_norm linalg_vector_norm
+    linalg_matrix_norm normalize pdist poisson_nll_loss pow prod reciprocal rsqrt sinh
+    smooth_l1_loss huber_loss soft_margin_loss softmax softmin softplus sum renorm tan
+    triplet_margin_loss
+    """
+    )
 )
 _WIDEST = frozenset(
-    "addcdiv addcmul atan2 bilinear cross dot grid_sample grid_sampler index_put scatter_add "
-    "tensordot cat concat stack vdot".split()
+    _words(
+        """
+    addcdiv addcmul atan2 bilinear cross dot grid_sample grid_sampler index_put scatter_add
+    tensordot cat concat stack vdot
+    """
+    )
 )
 _REFUSED = (
     "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\n"
@@ -51,6 +68,7 @@ class Casting:
         self.fast = fast
 
     def __call__(self, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Gives the arguments as the operation should have them."""
         name = getattr(func, "__name__", "")
         if name in _LOW:
             return self._converted(args, kwargs, self.fast)

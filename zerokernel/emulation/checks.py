@@ -9,6 +9,7 @@ import torch
 
 from zerokernel.emulation.devices import CPU, device_of
 
+
 def collect(values: Iterable[Any], into: list[Any]) -> None:
     """Adds the tensors among values, and in the containers among them, to a list."""
     for value in values:

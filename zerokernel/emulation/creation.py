@@ -20,6 +20,7 @@ from zerokernel.emulation.devices import (
 from zerokernel.emulation.generators import default_generator, is_emulated
 from zerokernel.emulation.pinning import pinned
 
+_C: Any = torch._C
 _swapping = threading.RLock()
 
 
@@ -59,7 +60,8 @@ def default_device() -> Any:
     """What `set_default_device` or `with torch.device(…)` says in this thread, else None."""
     if _device.CURRENT_DEVICE is None:
         return None  # nobody has set one, in any thread
-    for mode in torch.overrides._get_current_function_mode_stack():
+    for level in range(_C._len_torch_function_stack()):
+        mode = _C._get_function_stack_at(level)
         if isinstance(mode, _device.DeviceContext):
             return mode.device
     return None
@@ -109,9 +111,9 @@ def _as_its_data(func: Any, args: Any, kwargs: Any, data: Any) -> Any:
 def random(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """A function with a `generator` argument: the device's own unless one is given."""
     kwargs = dict(kwargs)
-    if func in CONSTRUCTORS and kwargs.get("device") is None:
-        if (default := default_device()) is not None:
-            kwargs["device"] = default
+    made = func in CONSTRUCTORS and kwargs.get("device") is None
+    if made and (default := default_device()) is not None:
+        kwargs["device"] = default
     tensors: list[Any] = []
     checks.collect((*args, *kwargs.values()), tensors)
     spec = kwargs.get("device")
@@ -121,9 +123,7 @@ def random(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
         kwargs["generator"] = default_generator(on)
     elif given is not None and is_emulated(given) != (on is not None):
         ours, theirs = ("cuda", "cpu") if on is not None else ("cpu", "cuda")
-        raise RuntimeError(
-            f"Expected a '{ours}' device type for generator but found '{theirs}'"
-        )
+        raise RuntimeError(f"Expected a '{ours}' device type for generator but found '{theirs}'")
     if "device" in kwargs or "pin_memory" in kwargs:
         return created(func, args, kwargs, tensors)
     if on is None:
@@ -165,6 +165,4 @@ def _draws(func: Any, args: Any) -> bool:
     return not (len(args) == 3 and "dropout" in func.__name__ and args[2] is False)
 
 
-CONSTRUCTORS: frozenset[Any] = frozenset(
-    {torch.rand, torch.randn, torch.randint, torch.randperm}
-)
+CONSTRUCTORS: frozenset[Any] = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})

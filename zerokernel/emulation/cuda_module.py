@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from zerokernel.emulation import streams
-from zerokernel.emulation.devices import CPU, EmulatedDevice, devices
-from zerokernel.emulation.generators import default_generator
+from zerokernel.emulation import memory, seeds, streams
+from zerokernel.emulation.devices import devices
 from zerokernel.emulation.patches import Patch
 from zerokernel.emulation.streams import on_of
 from zerokernel.errors import EmulatedDeviceOnly
@@ -46,6 +44,7 @@ class Properties:
 
 
 def get_device_properties(device: Any = None) -> Properties:
+    """Describes a device by the profile."""
     on, profile = on_of(device), devices.profile
     return Properties(
         profile.name,
@@ -81,90 +80,13 @@ class _DeviceContext:
     def __enter__(self) -> None:
         self.prev_idx = _exchange(self.idx)
 
-    def __exit__(self, *exception: Any) -> bool:
+    def __exit__(self, *exception: Any) -> None:
         devices.current.index = self.prev_idx
-        return False
 
 
 class _DeviceOf(_DeviceContext):
     def __init__(self, obj: Any) -> None:
         super().__init__(obj.get_device() if obj.is_cuda else -1)
-
-
-def _bytes_of(attribute: str) -> Callable[..., int]:
-    def read(device: Any = None) -> int:
-        return int(getattr(on_of(device), attribute))
-
-    read.__name__ = {"allocated": "memory_allocated", "peak": "max_memory_allocated"}[attribute]
-    return read
-
-
-def _reset_peak(device: Any = None) -> None:
-    on = on_of(device)
-    on.peak = on.allocated
-
-
-def _mem_get_info(device: Any = None) -> tuple[int, int]:
-    total = devices.profile.memory
-    return max(0, total - on_of(device).allocated), total
-
-
-def _memory_stats(device: Any = None) -> OrderedDict[str, Any]:
-    on = on_of(device)
-    stats: OrderedDict[str, Any] = OrderedDict(num_alloc_retries=0, num_ooms=0)
-    for kind in ("allocated_bytes", "reserved_bytes", "active_bytes", "requested_bytes"):
-        stats[f"{kind}.all.current"], stats[f"{kind}.all.peak"] = on.allocated, on.peak
-    return stats
-
-
-def _memory_summary(device: Any = None, abbreviated: bool = False) -> str:
-    on = on_of(device)
-    return (
-        f"{on.device} (emulated): {on.allocated:,} bytes allocated, {on.peak:,} at most, "
-        f"of {devices.profile.memory:,}"
-    )
-
-
-def _manual_seed(seed: int) -> None:
-    default_generator(devices.here()).manual_seed(int(seed))
-
-
-def _all() -> list[EmulatedDevice]:
-    return devices.all[: devices.profile.count]
-
-
-def _manual_seed_all(seed: int) -> None:
-    for on in _all():
-        default_generator(on).manual_seed(int(seed))
-
-
-def _seed() -> None:
-    default_generator(devices.here()).seed()
-
-
-def _seed_all() -> None:
-    _manual_seed_all(default_generator(devices.here()).seed())
-
-
-def _initial_seed() -> int:
-    return int(default_generator(devices.here()).initial_seed())
-
-
-def _get_rng_state(device: Any = "cuda") -> Any:
-    return default_generator(on_of(device)).get_state()
-
-
-def _get_rng_state_all() -> list[Any]:
-    return [_get_rng_state(on.index) for on in _all()]
-
-
-def _set_rng_state(new_state: Any, device: Any = "cuda") -> None:
-    default_generator(on_of(device)).set_state(new_state)
-
-
-def _set_rng_state_all(new_states: Iterable[Any]) -> None:
-    for on, state in zip(_all(), new_states, strict=False):
-        _set_rng_state(state, on.index)
 
 
 def _refused(name: str) -> Callable[..., Any]:
@@ -186,7 +108,6 @@ def _functions() -> dict[str, Any]:
     profile = devices.profile
     major, minor = profile.capability
     nothing = _says(None)
-    allocated, peak = _bytes_of("allocated"), _bytes_of("peak")
     bf16 = major >= 8
     return {
         "is_available": _says(True),
@@ -212,32 +133,12 @@ def _functions() -> dict[str, Any]:
         "synchronize": lambda device=None: on_of(device) and None,
         "empty_cache": nothing,
         "ipc_collect": nothing,
-        "memory_allocated": allocated,
-        "memory_reserved": allocated,
-        "memory_cached": allocated,
-        "max_memory_allocated": peak,
-        "max_memory_reserved": peak,
-        "max_memory_cached": peak,
-        "reset_peak_memory_stats": _reset_peak,
-        "reset_max_memory_allocated": _reset_peak,
-        "reset_max_memory_cached": _reset_peak,
         "reset_accumulated_memory_stats": nothing,
-        "mem_get_info": _mem_get_info,
-        "memory_stats": _memory_stats,
-        "memory_summary": _memory_summary,
+        **memory.functions(),
+        **seeds.functions(),
         "set_per_process_memory_fraction": nothing,
         "get_per_process_memory_fraction": _says(1.0),
         "utilization": _says(0),
-        "manual_seed": _manual_seed,
-        "manual_seed_all": _manual_seed_all,
-        "seed": _seed,
-        "seed_all": _seed_all,
-        "initial_seed": _initial_seed,
-        "get_rng_state": _get_rng_state,
-        "get_rng_state_all": _get_rng_state_all,
-        "set_rng_state": _set_rng_state,
-        "set_rng_state_all": _set_rng_state_all,
-        "default_generators": tuple(default_generator(on) for on in _all()),
         "Stream": streams.Stream,
         "Event": streams.Event,
         "StreamContext": streams.StreamContext,
@@ -271,13 +172,8 @@ def _accelerator() -> dict[str, Any]:
         "current_stream": streams.current_stream,
         "set_stream": streams.set_stream,
         "empty_cache": _says(None),
-        "memory_allocated": _bytes_of("allocated"),
-        "memory_reserved": _bytes_of("allocated"),
-        "max_memory_allocated": _bytes_of("peak"),
-        "max_memory_reserved": _bytes_of("peak"),
-        "reset_peak_memory_stats": _reset_peak,
-        "get_memory_info": _mem_get_info,
-        "memory_stats": _memory_stats,
+        **{name: value for name, value in memory.functions().items() if "cached" not in name},
+        "get_memory_info": memory.mem_get_info,
     }
 
 
@@ -313,7 +209,7 @@ def _array_type(name: str) -> Any:
 
 
 def patches() -> list[Patch]:
-    """What is replaced in `torch.cuda`, `torch.accelerator`, `torch.backends` and `torch.version`."""
+    """What is replaced in `torch.cuda`, `torch.accelerator`, `torch.backends`, `torch.version`."""
     functions = _functions()
     table = [Patch(torch.cuda, name, value) for name, value in functions.items()]
     for module, names in _IN_SUBMODULES.items():
@@ -331,6 +227,3 @@ def patches() -> list[Patch]:
     if torch.version.cuda is None:
         table.append(Patch(torch.version, "cuda", devices.profile.cuda_version))
     return table + _array_types()
-
-
-__all__ = ["CPU", "Properties", "get_device_properties", "patches"]

@@ -82,7 +82,7 @@ devices = _Devices()
 
 
 def _invalid_ordinal() -> Exception:
-    kind: Any = getattr(torch, "AcceleratorError", RuntimeError)
+    kind: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
     return kind(
         "CUDA error: invalid device ordinal\n"
         f"This session has {devices.profile.count} emulated device(s); "
@@ -98,7 +98,7 @@ def resolve(spec: Any) -> EmulatedDevice | None:
         pass
     if isinstance(spec, int) and not isinstance(spec, bool):
         return devices.here() if spec == -1 else devices.at(spec)
-    device = torch.device(spec)
+    device: Any = torch.device(spec)
     if device.type != "cuda":
         devices.known[spec] = None
         return None
@@ -167,7 +167,7 @@ def _storages(tensor: Any) -> list[Any]:
 
 def _parts(tensor: Any) -> list[Any]:
     """The tensors that a tensor without storage of its own consists of."""
-    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]  # missing in its stub
+    functorch: Any = torch._C._functorch
     if functorch.is_functorch_wrapped_tensor(tensor):
         return [functorch.get_unwrapped(tensor)]
     layout = tensor.layout

@@ -66,7 +66,7 @@ def patches() -> list[Patch]:
     """What is replaced in every module of torch that has the question in its globals."""
     table = []
     for name, module in list(sys.modules.items()):
-        if not name.startswith("torch.") and name != "torch" or name.startswith(_LEFT):
+        if (not name.startswith("torch.") and name != "torch") or name.startswith(_LEFT):
             continue
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             for before, after in _REPLACED:

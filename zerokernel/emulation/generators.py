@@ -18,9 +18,11 @@ class EmulatedGenerator(_Plain):  # type: ignore[misc]  # its base is Any
 
     @property
     def device(self) -> Any:
+        """The emulated device."""
         return self._on.device
 
     def clone_state(self) -> Any:
+        """Gives another generator on the same device, in the same state."""
         return make(self._on, super().get_state())
 
     def __reduce__(self) -> Any:
@@ -44,6 +46,7 @@ def _rebuilt(index: int, seed: int, state: Any) -> EmulatedGenerator:
 
 
 def is_emulated(generator: Any) -> bool:
+    """Whether a generator is on an emulated device."""
     return isinstance(generator, EmulatedGenerator)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -74,10 +75,8 @@ def _data_ptr(self: Any) -> int:
 
 def expose(tensor: Any) -> None:
     """Notes that somebody outside torch knows the memory of a tensor."""
-    try:
+    with contextlib.suppress(NotImplementedError, RuntimeError):
         tensor.untyped_storage()._exposed = True
-    except (NotImplementedError, RuntimeError):
-        pass
 
 
 def _dlpack_device(self: Any) -> Any:
@@ -115,7 +114,7 @@ def _cuda_array_interface(self: Any) -> Any:
 def _repr(self: Any, *, tensor_contents: Any = None) -> str:
     if type(self) in _PLAIN and _on(self) is not None:
         with _Disable():  # its hundred operations need no look at
-            return str(torch._tensor_str._str(self, tensor_contents=tensor_contents))
+            return str(_Printing._str(self, tensor_contents=tensor_contents))
     return str(_repr_before(self, tensor_contents=tensor_contents))
 
 
@@ -139,10 +138,12 @@ def _record_stream(self: Any, stream: Any) -> None:
 
 
 _Tensor: Any = torch.Tensor
+_Printing: Any = torch._tensor_str
+_Dlpack: Any = torch.utils.dlpack
 _dlpack_before = _Tensor.__dlpack__
 _dlpack_device_before = _Tensor.__dlpack_device__
 _interface_before: Any = vars(_Tensor)["__cuda_array_interface__"]
-_to_dlpack_before: Any = torch.utils.dlpack.to_dlpack
+_to_dlpack_before: Any = _Dlpack.to_dlpack
 _repr_before = _Tensor.__repr__
 _share_memory_before = _Tensor.share_memory_
 _is_shared_before = _Tensor.is_shared

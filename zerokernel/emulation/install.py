@@ -53,7 +53,7 @@ def install(profile: DeviceProfile, *, from_the_start: bool = False) -> None:
         lazily = movement.copying.lazily if _state.table is not None else from_the_start
         if _state.table is not None:
             remove()
-        elif torch.cuda.is_available() or torch.cuda.is_initialized():
+        elif torch.cuda.is_available():
             raise CannotEmulate(
                 "This process sees a real CUDA device, so cuda is not emulated. "
                 'Set CUDA_VISIBLE_DEVICES="" before torch is imported.'

@@ -44,7 +44,7 @@ _KINDS: dict[type, bool] = {
 }
 _kind_of = _KINDS.get
 _handler_of = HANDLERS.get
-_Tensor = torch.Tensor
+_Tensor: Any = torch.Tensor
 
 
 class EmulationMode(TorchFunctionMode):
@@ -52,9 +52,7 @@ class EmulationMode(TorchFunctionMode):
 
     cast: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         handler = _handler_of(func)
         if handler is not None:
             return handler(self, func, args, kwargs or {})
@@ -151,7 +149,7 @@ def push() -> None:
     """Pushes a mode in this thread unless it has one."""
     if here.mode is None:
         here.mode = EmulationMode()
-        here.mode.__enter__()
+        torch._C._push_on_torch_function_stack(here.mode)
 
 
 def pop() -> None:

@@ -12,11 +12,13 @@ from zerokernel.emulation.devices import device_of
 def pinned(tensor: Any) -> Any:
     """Marks the storage of a fresh tensor as pinned."""
     if isinstance(tensor, torch.Tensor):
-        tensor.untyped_storage()._pinned = True
+        storage: Any = tensor.untyped_storage()
+        storage._pinned = True
     return tensor
 
 
 def is_pinned(tensor: Any) -> bool:
+    """Whether a tensor lies in memory that was asked for as pinned."""
     try:
         return bool(tensor.untyped_storage()._pinned)
     except NotImplementedError:
@@ -24,6 +26,11 @@ def is_pinned(tensor: Any) -> bool:
 
 
 def pin_memory(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """`tensor.pin_memory()`: a copy, unless the tensor is pinned.
+
+    Raises:
+        RuntimeError: The tensor is on a device.
+    """
     tensor = args[0]
     if (on := device_of(tensor)) is not None:
         kind = f"torch.{on.device.type}.{tensor.type().rpartition('.')[2]}"

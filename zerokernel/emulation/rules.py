@@ -11,36 +11,51 @@ from zerokernel.emulation import creation, movement, pinning
 from zerokernel.emulation.devices import device_of, put, put_all
 from zerokernel.emulation.mode import HANDLERS
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 # They give no tensor, or one that shares the storage and so the tag.
-_PLAIN_PROPERTIES = (
-    "shape dtype layout requires_grad grad_fn is_leaf ndim names output_nr _version "
-    "is_sparse is_quantized is_meta is_nested is_mkldnn is_mps is_xpu is_complex itemsize nbytes "
-    "data T mT H mH real imag name _base _grad retains_grad is_sparse_csr is_vulkan is_mtia "
-    "is_xla is_ipu is_maia"
-).split()
+_PLAIN_PROPERTIES = _words(
+    """
+    shape dtype layout requires_grad grad_fn is_leaf ndim names output_nr _version is_sparse
+    is_quantized is_meta is_nested is_mkldnn is_mps is_xpu is_complex itemsize nbytes data T mT
+    H mH real imag name _base _grad retains_grad is_sparse_csr is_vulkan is_mtia is_xla is_ipu
+    is_maia
+    """
+)
 # Their second tensor gives a shape, a type or data from anywhere: each keeps its own device.
-_INDEPENDENT = (
-    "expand_as view_as reshape_as broadcast_tensors result_type is_same_size is_set_to set_ "
-    "resize_as_ resize_as_sparse_ align_as tensor_split _copy_from _copy_from_and_resize "
-    "_has_compatible_shallow_copy_type"
-).split()
-_PLAIN_METHODS = (
-    "dim size stride numel nelement item tolist is_contiguous storage_offset element_size "
-    "is_floating_point is_complex is_signed untyped_storage ndimension __len__ __bool__ "
-    "__int__ __float__ __index__ requires_grad_ detach detach_ view copy_ is_set_to "
-    "has_names sparse_dim dense_dim is_coalesced is_inference is_same_size _is_view "
-    "is_conj is_neg __hash__ __format__ is_nonzero _nnz _has_symbolic_sizes_strides"
-).split()
-_RANDOM = "normal bernoulli multinomial poisson rand randn randint randperm".split()
-_RANDOM_METHODS = (
-    "normal_ uniform_ random_ exponential_ geometric_ cauchy_ log_normal_ bernoulli_ "
-    "bernoulli multinomial"
-).split()
-_DRAWING = (
-    "rand_like randn_like randint_like dropout dropout_ alpha_dropout alpha_dropout_ "
-    "feature_dropout feature_dropout_ feature_alpha_dropout feature_alpha_dropout_ "
-    "native_dropout rrelu rrelu_ _sample_dirichlet _standard_gamma binomial"
-).split()
+_INDEPENDENT = _words(
+    """
+    expand_as view_as reshape_as broadcast_tensors result_type is_same_size is_set_to set_
+    resize_as_ resize_as_sparse_ align_as tensor_split _copy_from _copy_from_and_resize
+    _has_compatible_shallow_copy_type
+    """
+)
+_PLAIN_METHODS = _words(
+    """
+    dim size stride numel nelement item tolist is_contiguous storage_offset element_size
+    is_floating_point is_complex is_signed untyped_storage ndimension __len__ __bool__ __int__
+    __float__ __index__ requires_grad_ detach detach_ view copy_ is_set_to has_names sparse_dim
+    dense_dim is_coalesced is_inference is_same_size _is_view is_conj is_neg __hash__ __format__
+    is_nonzero _nnz _has_symbolic_sizes_strides
+    """
+)
+_RANDOM = ["normal", "bernoulli", "multinomial", "poisson", "rand", "randn", "randint", "randperm"]
+_RANDOM_METHODS = _words(
+    """
+    normal_ uniform_ random_ exponential_ geometric_ cauchy_ log_normal_ bernoulli_ bernoulli
+    multinomial
+    """
+)
+_DRAWING = _words(
+    """
+    rand_like randn_like randint_like dropout dropout_ alpha_dropout alpha_dropout_
+    feature_dropout feature_dropout_ feature_alpha_dropout feature_alpha_dropout_ native_dropout
+    rrelu rrelu_ _sample_dirichlet _standard_gamma binomial
+    """
+)
 _FROM_DATA = ("tensor", "as_tensor", "asarray")
 
 
@@ -107,8 +122,9 @@ def fill() -> None:
         for name in names:
             if (function := getattr(owner, name, None)) is not None:
                 HANDLERS[function] = handler
-    HANDLERS[torch._C._nn.scaled_dot_product_attention] = _attention
-    HANDLERS[torch._C._nn.rrelu_with_noise] = creation.drawing
+    functional: Any = torch._C._nn
+    HANDLERS[functional.scaled_dot_product_attention] = _attention
+    HANDLERS[functional.rrelu_with_noise] = creation.drawing
     for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         HANDLERS[getattr(torch, name)] = _recurrent
     for name in ("_pack_padded_sequence", "_pad_packed_sequence"):

@@ -10,7 +10,7 @@ from zerokernel.emulation.devices import CPU, EmulatedDevice, Tag, devices, reso
 from zerokernel.emulation.patches import Patch
 
 _Untyped: Any = torch.UntypedStorage
-_Base: Any = torch._C.StorageBase  # type: ignore[attr-defined]  # missing in its stub
+_Base: Any = torch._C.StorageBase
 _device = _Base.device.__get__
 _to, _data_ptr = _Untyped.to, _Base.data_ptr
 _cuda_before = _Untyped.cuda

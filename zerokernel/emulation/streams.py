@@ -37,26 +37,30 @@ class Stream:
 
     @property
     def device(self) -> Any:
+        """The emulated device."""
         return self._on.device
 
     device_index = property(lambda self: self._on.index)
 
     def query(self) -> bool:
+        """Whether all work is done: always."""
         return True
 
     def is_capturing(self) -> bool:
+        """Whether a graph is being recorded: never."""
         return False
 
     def synchronize(self) -> None:
-        return None
+        """Waits for nothing."""
 
     def wait_stream(self, stream: Any) -> None:
-        return None
+        """Waits for nothing."""
 
     def wait_event(self, event: Any) -> None:
-        return None
+        """Waits for nothing."""
 
     def record_event(self, event: Event | None = None) -> Event:
+        """Records an event, a new one unless one is given."""
         event = event or Event()
         event.record(self)
         return event
@@ -82,16 +86,18 @@ class Event:
         self._at: float | None = None
 
     def record(self, stream: Stream | None = None) -> None:
+        """Notes the time."""
         self._at = time.perf_counter()
 
     def wait(self, stream: Stream | None = None) -> None:
-        return None
+        """Waits for nothing."""
 
     def query(self) -> bool:
+        """Whether all work is done: always."""
         return True
 
     def synchronize(self) -> None:
-        return None
+        """Waits for nothing."""
 
     def elapsed_time(self, end_event: Event) -> float:
         """Milliseconds between this event and a later one.
@@ -119,6 +125,7 @@ _defaults: dict[int, Stream] = {}
 
 
 def default_stream(device: Any = None) -> Stream:
+    """The stream of a device that is there from the start."""
     on = on_of(device)
     if on.index not in _defaults:
         _defaults[on.index] = Stream(on.device)
@@ -127,11 +134,13 @@ def default_stream(device: Any = None) -> Stream:
 
 
 def current_stream(device: Any = None) -> Stream:
+    """The stream that this thread has chosen on a device."""
     on = on_of(device)
     return _chosen.streams.get(on.index) or default_stream(on.device)
 
 
 def set_stream(stream: Stream | None) -> None:
+    """Chooses a stream, and its device, for this thread."""
     if stream is not None:
         _chosen.streams[stream._on.index] = stream
         devices.current.index = stream._on.index

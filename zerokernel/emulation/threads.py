@@ -65,7 +65,7 @@ def reach_living() -> None:
     if hasattr(threading, "setprofile_all_threads"):
         threading.setprofile_all_threads(_once)
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # None takes it back
+        threading.setprofile(None)
     else:
         _reach_by_state()
 
@@ -75,11 +75,16 @@ def _once(frame: Any, event: str, arg: Any) -> None:
     _join()
 
 
-@ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 def _once_by_state(own: Any, frame: Any, event: int, arg: Any) -> int:
     sys.setprofile(None)
     _join()
     return 0
+
+
+_POINTER = ctypes.c_void_p
+_callback = ctypes.PYFUNCTYPE(ctypes.c_int, _POINTER, _POINTER, ctypes.c_int, _POINTER)(
+    _once_by_state
+)
 
 
 def _reach_by_state() -> None:
@@ -96,7 +101,7 @@ def _reach_by_state() -> None:
     other = api.PyInterpreterState_ThreadHead(api.PyInterpreterState_Main())
     while other:
         if other != mine:
-            set_profile(other, ctypes.cast(_once_by_state, ctypes.c_void_p), None)
+            set_profile(other, ctypes.cast(_callback, _POINTER), None)
         other = api.PyThreadState_Next(other)
 
 
