@@ -47,6 +47,16 @@ _handler_of = HANDLERS.get
 _Tensor: Any = torch.Tensor
 
 
+def _is_plain(kwargs: Any) -> bool:
+    """Whether keyword arguments hold no tensor, and nothing that is looked at."""
+    if "device" in kwargs or "pin_memory" in kwargs:
+        return False
+    for one in kwargs.values():  # a loop: this is the hot path
+        if _kind_of(type(one)) is not False:
+            return False
+    return True
+
+
 class EmulationMode(TorchFunctionMode):
     """Pushed once in each thread. The mutable state: what `torch.autocast("cuda")` asks for."""
 
@@ -56,7 +66,7 @@ class EmulationMode(TorchFunctionMode):
         handler = _handler_of(func)
         if handler is not None:
             return handler(self, func, args, kwargs or {})
-        if kwargs or self.cast is not None:
+        if self.cast is not None or (kwargs and not _is_plain(kwargs)):
             return self.general(func, args, kwargs or {})
         on = None
         mixed = plain = False
@@ -72,14 +82,27 @@ class EmulationMode(TorchFunctionMode):
                     elif on is not tag.on:
                         mixed = True
                 elif kind is None:
-                    return self.general(func, args, {})
+                    if type(arg) is not list and type(arg) is not tuple:
+                        return self.general(func, args, kwargs or {})
+                    for one in arg:
+                        kind = _kind_of(type(one))
+                        if kind:
+                            tag = one.untyped_storage()._emulated
+                            if tag is None:
+                                plain = True
+                            elif on is None:
+                                on = tag.on
+                            elif on is not tag.on:
+                                mixed = True
+                        elif kind is None:
+                            return self.general(func, args, kwargs or {})
         except NotImplementedError:  # a tensor without storage
-            return self.general(func, args, {})
+            return self.general(func, args, kwargs or {})
         if on is None:
-            return func(*args)
+            return func(*args, **kwargs) if kwargs else func(*args)
         if plain or mixed:
-            checks.same_device(func, args, {})
-        out = func(*args)
+            checks.same_device(func, args, kwargs or {})
+        out = func(*args, **kwargs) if kwargs else func(*args)
         if type(out) is _Tensor:
             try:
                 storage = out.untyped_storage()
