@@ -7,11 +7,14 @@ from typing import Any
 import torch
 
 from zerokernel.emulation.devices import EmulatedDevice, device_of, put, shares_memory
+from zerokernel.emulation.mode import here, is_pushed
 from zerokernel.emulation.patches import Patch
 
 _Base: Any = torch._C.TensorBase
 _Disable: Any = torch._C.DisableTorchFunction
 _Tensor: Any = torch.Tensor
+_SavedTensorsHooks: Any = torch.autograd.graph.saved_tensors_hooks
+_save_before = _SavedTensorsHooks.__init__
 _grad_before = vars(_Tensor).get("grad", _Base.grad)
 _engine_before = torch.autograd.graph._engine_run_backward
 _register_hook_before = _Tensor.register_hook
@@ -109,6 +112,27 @@ def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
+class _InMode:
+    """A function that torch calls in the middle of an operation, where our mode is set aside."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        mode = here.mode
+        if mode is None or is_pushed(mode):
+            return self.function(*args)
+        torch._C._push_on_torch_function_stack(mode)
+        try:
+            return self.function(*args)
+        finally:
+            torch._C._pop_torch_function_stack()
+
+
+def _save_with(self: Any, pack_hook: Any, unpack_hook: Any) -> None:
+    _save_before(self, _InMode(pack_hook), _InMode(unpack_hook))
+
+
 def patches() -> list[Patch]:
     """What is replaced in autograd."""
     return [
@@ -117,5 +141,6 @@ def patches() -> list[Patch]:
         Patch(torch.autograd.graph, "_engine_run_backward", _run),
         Patch(torch.autograd, "_engine_run_backward", _run),
         Patch(_BackwardCFunction, "apply", _backward),
+        Patch(_SavedTensorsHooks, "__init__", _save_with),
         Patch(torch.autograd.Function, "apply", classmethod(_apply)),
     ]

@@ -15,13 +15,18 @@ from typing import Any
 import torch
 
 from zerokernel.emulation import checks
-from zerokernel.emulation.devices import device_of
+from zerokernel.emulation.devices import device_of, put_all
 from zerokernel.emulation.patches import Patch
 from zerokernel.errors import EmulatedDeviceOnly
 
 _compile_before: Any = torch.compile
 _export_before: Any = torch.export.export
 _script_before: Any = torch.jit.script
+_Script: Any = torch._C.ScriptFunction
+_call_script_before = _Script.__call__
+_call_module_before: Any = torch.nn.Module.__call__
+_Profile: Any = torch.profiler.profiler._KinetoProfile
+_profiler_before = _Profile.__init__
 
 
 class _State:
@@ -91,9 +96,40 @@ def _script(*args: Any, **kwargs: Any) -> Any:
         return _script_before(*args, **kwargs)
 
 
+def _run_script(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """A program of TorchScript runs where no mode sees it: its results are where its inputs are."""
+    result = _call_script_before(self, *args, **kwargs)
+    return _where_inputs_are(result, (args, kwargs))
+
+
+def _run_module(self: Any, *args: Any, **kwargs: Any) -> Any:
+    result = _call_module_before(self, *args, **kwargs)
+    return _where_inputs_are(result, (args, kwargs, list(self.parameters())))
+
+
+def _where_inputs_are(result: Any, inputs: Any) -> Any:
+    tensors: list[Any] = []
+    checks.collect(inputs, tensors)
+    for tensor in tensors:
+        if (on := device_of(tensor)) is not None:
+            return put_all(result, on)
+    return result
+
+
+def _profiled(self: Any, *args: Any, activities: Any = None, **kwargs: Any) -> None:
+    """The profiler sees the CPU only: there is no device to record."""
+    wanted = [torch.profiler.ProfilerActivity.CPU]
+    if activities is not None:
+        wanted = [one for one in activities if one in wanted] or wanted
+    _profiler_before(self, *args, activities=wanted, **kwargs)
+
+
 def patches() -> list[Patch]:
     """What is replaced of the compilers."""
     return [
+        Patch(_Script, "__call__", _run_script),
+        Patch(torch.jit.ScriptModule, "__call__", _run_module),
+        Patch(_Profile, "__init__", _profiled),
         Patch(torch, "compile", _compile),
         Patch(torch.export, "export", _export),
         Patch(torch.jit, "script", _script),

@@ -108,23 +108,46 @@ def resolve(spec: Any) -> EmulatedDevice | None:
     return on
 
 
+PLAIN: frozenset[type] = frozenset({torch.Tensor, torch.nn.Parameter})
+"""Types that do nothing of their own when an operation is called on them."""
+_Disable: Any = torch._C.DisableTorchFunction
+
+
 def device_of(tensor: Any) -> EmulatedDevice | None:
     """Gives the emulated device that a tensor is on, None where it is on a real one."""
+    if type(tensor) not in PLAIN:
+        with _Disable():
+            tag = vars(tensor).get(ATTRIBUTE) or _tag_of(tensor)
+    else:
+        tag = _tag_of(tensor)
+    return None if tag is None else tag.on
+
+
+def _tag_of(tensor: Any) -> Any:
     try:
-        tag = tensor.untyped_storage()._emulated
+        return tensor.untyped_storage()._emulated
     except (NotImplementedError, RuntimeError):
         parts = _parts(tensor)
-        if parts:
-            return device_of(parts[0])
-        tag = getattr(tensor, ATTRIBUTE, None)
-    if tag is None:
-        # A subclass around other tensors has a storage without memory, or one that is not its own.
-        tag = tensor.__dict__.get(ATTRIBUTE) if type(tensor) is not torch.Tensor else None
-    return tag.on if tag is not None else None
+        return _tag_of(parts[0]) if parts else getattr(tensor, ATTRIBUTE, None)
 
 
 def put(tensor: Any, on: EmulatedDevice) -> Any:
     """Says that a tensor's storage is on a device; where it is on one already, nothing changes."""
+    if type(tensor) in PLAIN:
+        _put(tensor, on)
+        return tensor
+    with _Disable():
+        if is_wrapper(type(tensor)):
+            setattr(tensor, ATTRIBUTE, Tag(on, 0))
+            for one in list(vars(tensor).values()):
+                if isinstance(one, torch.Tensor):
+                    put(one, on)
+        else:
+            _put(tensor, on)
+    return tensor
+
+
+def _put(tensor: Any, on: EmulatedDevice) -> None:
     try:
         storage = tensor.untyped_storage()
         if storage._emulated is None:
@@ -135,7 +158,11 @@ def put(tensor: Any, on: EmulatedDevice) -> Any:
             put(part, on)
         if not parts:
             setattr(tensor, ATTRIBUTE, Tag(on, 0))
-    return tensor
+
+
+def is_wrapper(kind: Any) -> bool:
+    """Whether tensors of a class are made of other tensors, which are its attributes."""
+    return kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
 
 
 def put_all(result: Any, on: EmulatedDevice) -> Any:
@@ -159,6 +186,13 @@ def shares_memory(one: Any, other: Any) -> bool:
 
 
 def _storages(tensor: Any) -> list[Any]:
+    if type(tensor) not in PLAIN:
+        with _Disable():
+            return _own_storages(tensor)
+    return _own_storages(tensor)
+
+
+def _own_storages(tensor: Any) -> list[Any]:
     try:
         return [tensor.untyped_storage()]
     except (NotImplementedError, RuntimeError):

@@ -35,7 +35,7 @@ def _others() -> bool:
 
 def _overloads(value: Any) -> bool:
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in _PLAIN or not _C._is_torch_function_enabled():
         return False
     return getattr(kind, "__torch_function__", _disabled) is not _disabled
 

@@ -8,13 +8,20 @@ from typing import Any
 import torch
 import torch.utils.dlpack
 
-from zerokernel.emulation.devices import EmulatedDevice, device_of
+from zerokernel.emulation.devices import (
+    ATTRIBUTE,
+    CPU,
+    PLAIN,
+    EmulatedDevice,
+    Tag,
+    device_of,
+    resolve,
+)
 from zerokernel.emulation.patches import Patch
 from zerokernel.emulation.pinning import is_pinned
 
 _Base: Any = torch._C.TensorBase
 _Disable: Any = torch._C.DisableTorchFunction
-_PLAIN: frozenset[type] = frozenset({torch.Tensor, torch.nn.Parameter})
 _device = _Base.device.__get__
 _numpy = _Base.numpy
 
@@ -25,7 +32,7 @@ def _on(tensor: Any) -> EmulatedDevice | None:
 
 
 def _get_device(self: Any) -> Any:
-    if type(self) in _PLAIN:
+    if type(self) in PLAIN:
         with _Disable():
             try:
                 tag = self.untyped_storage()._emulated
@@ -112,7 +119,7 @@ def _cuda_array_interface(self: Any) -> Any:
 
 
 def _repr(self: Any, *, tensor_contents: Any = None) -> str:
-    if type(self) in _PLAIN and _on(self) is not None:
+    if type(self) in PLAIN and _on(self) is not None:
         with _Disable():  # its hundred operations need no look at
             return str(_Printing._str(self, tensor_contents=tensor_contents))
     return str(_repr_before(self, tensor_contents=tensor_contents))
@@ -137,7 +144,19 @@ def _record_stream(self: Any, stream: Any) -> None:
         _Base.record_stream(self, stream)
 
 
+def _make_wrapper(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """A tensor around others: where it would be on the device, it says so itself."""
+    spec = kwargs.get("device")
+    on = resolve(spec) if spec is not None else None
+    if on is None:
+        return _make_wrapper_before(cls, *args, **kwargs)
+    made = _make_wrapper_before(cls, *args, **{**kwargs, "device": CPU})
+    setattr(made, ATTRIBUTE, Tag(on, 0))
+    return made
+
+
 _Tensor: Any = torch.Tensor
+_make_wrapper_before: Any = torch.Tensor._make_wrapper_subclass
 _Printing: Any = torch._tensor_str
 _Dlpack: Any = torch.utils.dlpack
 _dlpack_before = _Tensor.__dlpack__
@@ -166,6 +185,7 @@ def patches() -> list[Patch]:
         "share_memory_": _share_memory,
         "is_shared": _is_shared,
         "record_stream": _record_stream,
+        "_make_wrapper_subclass": staticmethod(_make_wrapper),
     }
     functions = [Patch(owner, "to_dlpack", _to_dlpack) for owner in (torch, torch.utils.dlpack)]
     return [*functions, *(Patch(torch.Tensor, name, value) for name, value in replaced.items())]

@@ -13,11 +13,13 @@ from zerokernel.emulation import (
     casting,
     compiling,
     cuda_module,
+    defaults,
     functions,
     generators,
     getters,
     mode,
     movement,
+    parallel,
     rules,
     storages,
     threads,
@@ -67,7 +69,10 @@ def install(profile: DeviceProfile, *, from_the_start: bool = False) -> None:
 
 
 def _patches() -> list[Patch]:
-    parts = (storages, getters, autograd, functions, cuda_module, casting, threads, compiling)
+    parts = (
+        *(storages, getters, autograd, functions, cuda_module, casting),
+        *(threads, compiling, defaults, parallel),
+    )
     table = [patch for part in parts for patch in part.patches()]
     return [*table, Patch(torch, "Generator", generators.Generator)]
 

@@ -168,6 +168,12 @@ here = _Here()
 """The mode of this thread, None where it was not pushed."""
 
 
+def is_pushed(mode: EmulationMode) -> bool:
+    """Whether a mode is on this thread's stack now, and not set aside by an operation."""
+    levels = range(torch._C._len_torch_function_stack())
+    return any(torch._C._get_function_stack_at(level) is mode for level in levels)
+
+
 def push() -> None:
     """Pushes a mode in this thread unless it has one."""
     if here.mode is None:

@@ -87,6 +87,9 @@ def _tagged(result: Any, on: EmulatedDevice | None) -> Any:
 
 def duplicate(tensor: Any) -> Any:
     """Gives a copy with a storage of its own, written when one of the two is written to."""
+    if torch.nn.parameter.is_lazy(tensor):  # it refuses operations until it has a shape
+        with torch._C.DisableTorchFunction():
+            return tensor.detach().clone()
     if tensor.layout is not torch.strided:
         return tensor.clone()
     if copying.lazily and _may_wait(tensor):

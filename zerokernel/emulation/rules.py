@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils import _device
+from torch.utils._device import _device_constructors
 
 from zerokernel.emulation import creation, movement, pinning
 from zerokernel.emulation.devices import device_of, put, put_all
@@ -73,6 +73,21 @@ def _each(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     return results
 
 
+def _first(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """The result is where the first tensor is; others give shapes, from anywhere."""
+    on = device_of(args[0])
+    result = func(*args, **kwargs)
+    return result if on is None else put_all(result, on)
+
+
+def _device(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """`torch.device(0)` is one of the accelerator."""
+    spec = args[0] if args else kwargs.get("device")
+    if isinstance(spec, int) and len(args) + len(kwargs) == 1:
+        return func("cuda", spec)
+    return func(*args, **kwargs)
+
+
 def _packed_sequence(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """The lengths of a packed sequence are on the CPU, its data is where it was."""
     data, sizes = func(*args, **kwargs)
@@ -110,7 +125,7 @@ def fill() -> None:
     for name in _PLAIN_METHODS:
         if (method := getattr(tensor, name, None)) is not None:
             HANDLERS[method] = _plain
-    for function in _device._device_constructors():
+    for function in _device_constructors():
         HANDLERS[function] = creation.constructor
     for name in _FROM_DATA:
         HANDLERS[getattr(torch, name)] = creation.from_data
@@ -129,9 +144,11 @@ def fill() -> None:
         HANDLERS[getattr(torch, name)] = _recurrent
     for name in ("_pack_padded_sequence", "_pad_packed_sequence"):
         HANDLERS[getattr(torch._C._VariableFunctions, name)] = _packed_sequence
-    for name in dir(torch):
-        if name.startswith("_foreach_"):
-            HANDLERS[getattr(torch, name)] = _each
+    for prefix, each in (("_foreach_", _each), ("_nested_view_", _first)):
+        for name in dir(torch):
+            if name.startswith(prefix):
+                HANDLERS[getattr(torch, name)] = each
+    HANDLERS[torch.device] = _device
     for owner in (tensor, torch, torch._C._VariableFunctions):
         for name in _INDEPENDENT:
             if (function := getattr(owner, name, None)) is not None:
