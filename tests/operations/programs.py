@@ -277,6 +277,45 @@ AUTOCAST = [
               "str(m[0].weight.grad.dtype)[6:], str(m[0].weight.grad.device)", value=("float32", "cuda:0")),
 ]  # fmt: skip
 
+WRAPPED = """
+class Wrapped(torch.Tensor):
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=inner.device)
+    def __init__(self, inner):
+        self.inner = inner
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        own = lambda t: t.inner if isinstance(t, Wrapped) else t
+        out = func(*map(own, args), **(kwargs or {}))
+        made.append(torch.ones(1, device=out.device))
+        return Wrapped(out)
+made = []
+"""
+SUBCLASSES = [
+    Operation(WRAPPED + "z = Wrapped(x) + 1\nstr(z.device), z.inner, made[0]", value=None),
+    Operation(WRAPPED + "(Wrapped(x) @ Wrapped(sq)).inner"),
+    *each(
+        "class Own(torch.Tensor): pass\nF.relu(x.as_subclass(Own)) + 1",
+        "class Own(torch.Tensor): pass\nF.dropout(x.as_subclass(Own), training=False)",
+        "torch.manual_seed(0)\nm = nn.Linear(4, 2)\n(nn.DataParallel(m) if D != 'cpu' else m).to(D)(x)",
+        "torch.manual_seed(0)\nm = nn.Linear(4, 2)\n(nn.DataParallel(m).cuda() if D != 'cpu' else m)(hx)",
+        "torch.manual_seed(0)\ntorch.jit.script(nn.Linear(4, 2)).to(D)(x)",
+        "torch.manual_seed(0)\ntorch.jit.trace(nn.Linear(4, 2).to(D), x)(x)",
+        "torch.manual_seed(0)\ntorch.fx.symbolic_trace(nn.Linear(4, 2).to(D))(x)",
+        "torch.manual_seed(0)\nm = nn.LazyLinear(3).to(D)\nm(x)\nm.weight * 0",
+        "n = torch.nested.nested_tensor([x[:2], x], layout=torch.jagged)\n(n * 2).values()",
+        "with torch.autograd.graph.save_on_cpu(pin_memory=D != 'cpu'):\n    z = (x.requires_grad_() ** 2).sum()\nz.backward()\nx.grad",
+        "m = nn.Linear(4, 2).to(D)\nseen = []\nm.register_full_backward_hook(lambda m, i, o: seen.append(o[0]))\n"
+        "m(x.requires_grad_()).sum().backward()\nseen",
+    ),
+    Operation("torch.set_default_tensor_type(torch.cuda.FloatTensor)\nmade = torch.zeros(2)\n"
+              "torch.set_default_tensor_type(torch.FloatTensor)\nmade, torch.zeros(2)", ("cuda:0", "cpu"), None),
+    Operation("str(torch.device(0))", value="cuda:0"),
+    Operation("from torch.profiler import profile\nwith profile():\n    z = x + 1\nz", value=None),
+    Operation("e = torch.Event(device='cuda', enable_timing=True)\ne.record()\ne.query()", value=True),
+]  # fmt: skip
+
 SPARSE_AND_OTHERS = [
     *each(
         "x.to_sparse()", "x.to_sparse().to_dense()", "x.to_sparse_csr()", "x.to_sparse() * 2",
@@ -298,5 +337,5 @@ SPARSE_AND_OTHERS = [
 ]  # fmt: skip
 
 PROGRAMS = [
-    *AUTOGRAD, *MODULES, *OPTIMIZERS, *SERIALIZATION, *CUDA, *AUTOCAST, *SPARSE_AND_OTHERS,
+    *AUTOGRAD, *MODULES, *OPTIMIZERS, *SERIALIZATION, *CUDA, *AUTOCAST, *SUBCLASSES, *SPARSE_AND_OTHERS,
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from zerokernel.emulation.devices import EmulatedDevice, device_of, put, shares_memory
-from zerokernel.emulation.mode import here, is_pushed
+from zerokernel.emulation.mode import InMode
 from zerokernel.emulation.patches import Patch
 
 _Base: Any = torch._C.TensorBase
@@ -112,25 +112,8 @@ def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-class _InMode:
-    """A function that torch calls in the middle of an operation, where our mode is set aside."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any) -> Any:
-        mode = here.mode
-        if mode is None or is_pushed(mode):
-            return self.function(*args)
-        torch._C._push_on_torch_function_stack(mode)
-        try:
-            return self.function(*args)
-        finally:
-            torch._C._pop_torch_function_stack()
-
-
 def _save_with(self: Any, pack_hook: Any, unpack_hook: Any) -> None:
-    _save_before(self, _InMode(pack_hook), _InMode(unpack_hook))
+    _save_before(self, InMode(pack_hook), InMode(unpack_hook))
 
 
 def patches() -> list[Patch]:

@@ -171,6 +171,7 @@ def _accelerator() -> dict[str, Any]:
         "synchronize": lambda device=None: None,
         "current_stream": streams.current_stream,
         "set_stream": streams.set_stream,
+        "device_index": _DeviceContext,
         "empty_cache": _says(None),
         **{name: value for name, value in memory.functions().items() if "cached" not in name},
         "get_memory_info": memory.mem_get_info,
@@ -222,6 +223,7 @@ def patches() -> list[Patch]:
     for name in ("range_push", "range_pop", "mark", "range_start", "range_end"):
         table.append(Patch(torch.cuda.nvtx, name, _says(0)))
     table.append(Patch(torch.cuda.nvtx, "range", _NoRange))
+    table += [Patch(torch, "Stream", streams.Stream), Patch(torch, "Event", streams.DeviceEvent)]
     table.append(Patch(torch.backends.cuda, "is_built", _says(True)))
     table.append(Patch(torch.backends.cudnn, "is_acceptable", _says(False)))
     if torch.version.cuda is None:

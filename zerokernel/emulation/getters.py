@@ -144,19 +144,7 @@ def _record_stream(self: Any, stream: Any) -> None:
         _Base.record_stream(self, stream)
 
 
-def _make_wrapper(cls: Any, *args: Any, **kwargs: Any) -> Any:
-    """A tensor around others: where it would be on the device, it says so itself."""
-    spec = kwargs.get("device")
-    on = resolve(spec) if spec is not None else None
-    if on is None:
-        return _make_wrapper_before(cls, *args, **kwargs)
-    made = _make_wrapper_before(cls, *args, **{**kwargs, "device": CPU})
-    setattr(made, ATTRIBUTE, Tag(on, 0))
-    return made
-
-
 _Tensor: Any = torch.Tensor
-_make_wrapper_before: Any = torch.Tensor._make_wrapper_subclass
 _Printing: Any = torch._tensor_str
 _Dlpack: Any = torch.utils.dlpack
 _dlpack_before = _Tensor.__dlpack__
@@ -185,7 +173,6 @@ def patches() -> list[Patch]:
         "share_memory_": _share_memory,
         "is_shared": _is_shared,
         "record_stream": _record_stream,
-        "_make_wrapper_subclass": staticmethod(_make_wrapper),
     }
     functions = [Patch(owner, "to_dlpack", _to_dlpack) for owner in (torch, torch.utils.dlpack)]
     return [*functions, *(Patch(torch.Tensor, name, value) for name, value in replaced.items())]

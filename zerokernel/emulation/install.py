@@ -23,6 +23,7 @@ from zerokernel.emulation import (
     rules,
     storages,
     threads,
+    wrappers,
 )
 from zerokernel.emulation.devices import devices
 from zerokernel.emulation.patches import Patch, PatchTable
@@ -64,14 +65,14 @@ def install(profile: DeviceProfile, *, from_the_start: bool = False) -> None:
         movement.copying.lazily = lazily
         if not mode.HANDLERS:
             rules.fill()
-        _state.table = PatchTable(_patches())
+        _state.table = wrappers.followed.table = PatchTable(_patches())
         _enter()
 
 
 def _patches() -> list[Patch]:
     parts = (
         *(storages, getters, autograd, functions, cuda_module, casting),
-        *(threads, compiling, defaults, parallel),
+        *(threads, compiling, defaults, parallel, wrappers),
     )
     table = [patch for part in parts for patch in part.patches()]
     return [*table, Patch(torch, "Generator", generators.Generator)]
@@ -109,7 +110,8 @@ def remove() -> None:
     with _lock:
         if _state.table is not None:
             _leave()
-            _state.table = None
+            _state.table = wrappers.followed.table = None
+            wrappers.followed.classes.clear()
 
 
 @contextmanager

@@ -194,3 +194,20 @@ def pop() -> None:
         above.append(top)
     for other in reversed(above):
         torch._C._push_on_torch_function_stack(other)
+
+
+class InMode:
+    """A function that torch calls in the middle of an operation, where our mode is set aside."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        mode = here.mode
+        if mode is None or is_pushed(mode):
+            return self.function(*args, **kwargs)
+        torch._C._push_on_torch_function_stack(mode)
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            torch._C._pop_torch_function_stack()

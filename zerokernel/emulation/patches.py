@@ -36,6 +36,12 @@ class PatchTable:
             self._before.append(_own(patch.owner, patch.name))
             setattr(patch.owner, patch.name, patch.replacement)
 
+    def add(self, patch: Patch) -> None:
+        """Puts one more replacement in place, to be removed with the others."""
+        self._before.append(_own(patch.owner, patch.name))
+        self.patches = (*self.patches, patch)
+        setattr(patch.owner, patch.name, patch.replacement)
+
     def remove(self) -> None:
         """Puts back what was there, in the opposite order.
 

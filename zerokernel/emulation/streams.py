@@ -115,6 +115,14 @@ class Event:
         return "<torch.cuda.Event uninitialized>" if self._at is None else "<torch.cuda.Event>"
 
 
+class DeviceEvent(Event):
+    """What `torch.Event` is: an event of any kind of device."""
+
+    def __init__(self, device: Any = None, **options: bool) -> None:
+        super().__init__(**options)
+        self.device = on_of(device).device
+
+
 class _Chosen(threading.local):
     def __init__(self) -> None:
         self.streams: dict[int, Stream] = {}
