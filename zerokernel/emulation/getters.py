@@ -9,13 +9,9 @@ import torch
 import torch.utils.dlpack
 
 from zerokernel.emulation.devices import (
-    ATTRIBUTE,
-    CPU,
     PLAIN,
     EmulatedDevice,
-    Tag,
     device_of,
-    resolve,
 )
 from zerokernel.emulation.patches import Patch
 from zerokernel.emulation.pinning import is_pinned

@@ -203,6 +203,7 @@ class InMode:
         self.function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function with the mode on the stack."""
         mode = here.mode
         if mode is None or is_pushed(mode):
             return self.function(*args, **kwargs)

@@ -225,3 +225,34 @@ def test_another_thread_may_install_it() -> None:
     finally:
         emulation.remove()
     assert torch._C._len_torch_function_stack() == 0
+
+
+def test_classes_of_wrappers_are_as_before() -> None:
+    """A class whose tensors are made of tensors has its own `__torch_dispatch__` again."""
+
+    class Wrapped(torch.Tensor):
+        inner: torch.Tensor
+
+        @staticmethod
+        def __new__(cls, inner: torch.Tensor) -> Any:
+            return torch.Tensor._make_wrapper_subclass(
+                cls, inner.shape, dtype=inner.dtype, device=inner.device
+            )
+
+        def __init__(self, inner: torch.Tensor) -> None:
+            self.inner = inner
+
+        @classmethod
+        def __torch_dispatch__(
+            cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return cls(func(*(one.inner if isinstance(one, cls) else one for one in args)))
+
+    before = vars(Wrapped)["__torch_dispatch__"]
+    emulation.emulate()
+    on_device = Wrapped(torch.ones(2, device="cuda"))
+    assert str((on_device + 1).inner.device) == "cuda:0"
+    assert vars(Wrapped)["__torch_dispatch__"] is not before
+    emulation.remove()
+    assert vars(Wrapped)["__torch_dispatch__"] is before
+    assert str((on_device + 1).device) == "cpu"
