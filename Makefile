@@ -10,7 +10,7 @@
 #   make clean     remove .venv, build/ and caches
 #
 # PYTHON=python3.12 make test   uses another interpreter (3.11 or newer).
-# PYTHON=python3.14 TORCH=no make test VENV=.venv-3.14
+# TORCH=no make test PYTHON=python3.13 VENV=.venv-3.13
 #                               the same where torch has no build for it: what needs torch is
 #                               skipped; in an environment of its own beside .venv.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zerokernel.ambient.cuda import emulate
     from zerokernel.ambient.on_worker import on_worker
     from zerokernel.ambient.table import register_setting
     from zerokernel.errors import GpuDeadline
 
 __version__ = "0.1.0"
-__all__ = ["GpuDeadline", "__version__", "on_worker", "register_setting"]
+__all__ = ["GpuDeadline", "__version__", "emulate", "on_worker", "register_setting"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from zerokernel.errors import GpuDeadline
 
         return GpuDeadline
+    if name == "emulate":
+        from zerokernel.ambient.cuda import emulate
+
+        return emulate
     if name == "on_worker":
         from zerokernel.ambient.on_worker import on_worker
 

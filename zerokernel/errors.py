@@ -133,3 +133,15 @@ class CommitFailed(CrossingError):
 
 class ResultsTooLarge(CommitFailed):
     """What the cell changed needs more memory than the notebook has left. Nothing was changed; bring less home."""
+
+
+class EmulationError(ZeroKernelError):
+    """Something cannot be done with the emulated device. Do it in a `%%gpu` cell."""
+
+
+class EmulatedDeviceOnly(EmulationError, RuntimeError):
+    """This needs a real device, and the notebook's is emulated. Do it in a `%%gpu` cell."""
+
+
+class CannotEmulate(EmulationError):
+    """`cuda` cannot be emulated in this process: it sees a real device, or runs another emulation."""

@@ -68,6 +68,7 @@ class Settings:
         change_detection: How changes of arrays and tensors are found: "auto" (by the pages that
             were written where the system tells and it pays, else by hash), "tracking" (wherever
             the system tells), "hash".
+        emulate_cuda: Whether plain cells have a `cuda` device, emulated on the CPU.
         emulate_ptrace_denied: Forces buffers through the socket, as a machine would
             that forbids reading another process's memory.
     """
@@ -103,6 +104,7 @@ class Settings:
     output_display_bytes: int = 256 << 20
     containment: str = "auto"
     change_detection: str = "auto"
+    emulate_cuda: bool = False
     emulate_ptrace_denied: bool = False
 
 

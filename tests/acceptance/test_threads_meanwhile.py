@@ -200,3 +200,16 @@ def test_plain_cells_of_a_subshell_run_beside_one_that_fetches(kernel: Kernel) -
     assert [kernel.collect(one).status for one in beside] == ["ok"] * 40
     assert kernel.collect(cell).status == "ok"
     assert plain(kernel, "print(total == 3 * sum(range(300)))") == "True"
+
+
+def test_only_threads_that_run_a_persons_code_are_waited_for(kernel: Kernel) -> None:
+    """Those that each kernel has do not count, a person's own and a subshell's do."""
+    plain(kernel, "from zerokernel.crossing.undisturbed import others_may_run\nimport threading")
+    assert kernel.run("%%gpu --quiet\nx = 1").status == "ok"
+    names = "[one.name for one in threading.enumerate()]"
+    assert plain(kernel, f"print(others_may_run() and {names})") == "False"
+    plain(kernel, "go = threading.Event(); thread = threading.Thread(target=go.wait)")
+    assert plain(kernel, "thread.start(); print(others_may_run())") == "True"
+    assert plain(kernel, "go.set(); thread.join(); print(others_may_run())") == "False"
+    kernel.open_subshell()
+    assert plain(kernel, "print(others_may_run())") == "True"

@@ -36,6 +36,7 @@ from zerokernel.crossing.shipment import (
 from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
+from zerokernel.crossing.undisturbed import others_may_run, undisturbed
 from zerokernel.errors import CannotTravel
 
 _MANY = 500  # objects of a shipment that is noted while the worker loads it
@@ -134,7 +135,34 @@ class KernelReplica:
             "worker_only": sorted(self.worker_only),
             "machine": machine() if self.files_travel else "",
         }
-        return self._send(set(names), changed, header, extra)
+        with undisturbed():
+            return self._send(set(names), changed, header, extra)
+
+    @without_collector
+    def rehearse(self, names: Collection[str]) -> tuple[Draft, dict[str, str], set[str]]:
+        """Writes what `ship` would, for nobody.
+
+        Returns:
+            The draft, the names that cannot travel with the reason, and all names tried: those
+            that were asked for and what functions among them read.
+        """
+        self.settle()
+        self._begin()
+        self._look_closely()
+        changed, absent = set(self.stale), dict[str, str]()
+        present = {name for name in names if name in self.namespace and not self._stays(name)}
+        try:
+            draft = self._pack(present, changed, {}, absent, {})
+        except Exception as error:
+            absent = self._offenders(present, changed, error)
+            draft = self._pack(present, changed, {}, absent, {})
+        wanted = {name for name in draft.packer.wanted if not self._stays(name)}
+        return draft, absent, wanted | absent.keys()
+
+    def packer(self, *, known: bool) -> tuple[Packer, io.BytesIO]:
+        """A packer that leaves out what the worker knows, or none, and the stream it writes to."""
+        stream = io.BytesIO()
+        return (self._cutting(stream) if known else self._plain(stream)), stream
 
     def sift(self, extra: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Of further objects those that can travel; and of each other one why it cannot."""
@@ -165,7 +193,8 @@ class KernelReplica:
         # What changed here during the cell is not sent over what the cell may have done.
         for token in self.stale & self._now.keys():
             self._now[token] = self._label(token, self.ledger.get(token))
-        return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
+        with undisturbed():
+            return self._send({name}, set(self.stale), {"gone": [], "worker_only": []})
 
     def _send(
         self,
@@ -185,7 +214,7 @@ class KernelReplica:
             draft = self._pack(present, changed, header, absent, extra)
         shipment = draft.finish(absent)
         self._unsettled = draft
-        if shipment.object_count < _MANY:
+        if shipment.object_count < _MANY or others_may_run():
             self.settle()
         return shipment
 

@@ -24,6 +24,7 @@ from zerokernel.crossing.shipment import (
     envelope_ids,
     present,
 )
+from zerokernel.crossing.undisturbed import undisturbed
 from zerokernel.errors import CommitFailed
 
 if TYPE_CHECKING:
@@ -132,21 +133,22 @@ class Staged:
         replica = self._replica
         if replica.ledger is not self._ledger:
             raise CommitFailed(_FORGOTTEN)
-        if self._changes:
-            replica.look()
-            replica.stale -= self._resized.tokens
-        writes, replaced = self._writes(replica.stale)
-        bound, deleted = self._name_writes()
-        with _uninterrupted():
-            self._write(writes, bound, deleted)
-        changed = len(writes)
-        worker_only = dict(self._end["worker_only"])
-        replica.worker_only = set(self._end["only_names"])
-        replica.let_go_of_names()
-        written = {write.token for write in writes}
-        self._note_bytes(writes)
-        writes.clear()  # so that what pickle made for them is seen to be nobody's
-        self._agree(written, replaced)
+        with undisturbed():  # until what is written is noted as what the worker has
+            with _uninterrupted():
+                if self._changes:
+                    replica.look()
+                    replica.stale -= self._resized.tokens
+                writes, replaced = self._writes(replica.stale)
+                bound, deleted = self._name_writes()
+                self._write(writes, bound, deleted)
+            changed = len(writes)
+            worker_only = dict(self._end["worker_only"])
+            replica.worker_only = set(self._end["only_names"])
+            replica.let_go_of_names()
+            written = {write.token for write in writes}
+            self._note_bytes(writes)
+            writes.clear()  # so that what pickle made for them is seen to be nobody's
+            self._agree(written, replaced)
         return Committed(
             bound=tuple(sorted(bound)),
             deleted=tuple(sorted(deleted)),

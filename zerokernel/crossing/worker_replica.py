@@ -32,6 +32,7 @@ from zerokernel.crossing.shipment import (
     parts_of,
     write_changes,
 )
+from zerokernel.crossing.sieve import Sieve
 from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.tokens import Holdings
 
@@ -267,7 +268,9 @@ class WorkerReplica:
         try:
             draft = self._pack(bound, deleted, roots, changed, worker_only)
         except Exception:
-            bound, roots, stuck = self._sift(bound, roots, changed, worker_only)
+            sieve = Sieve(self._cutting, self._put_changes, self._path_to)
+            bound, roots = sieve.roots(bound, worker_only), sieve.roots(roots, worker_only)
+            stuck = sieve.changes(changed, self._holdings, worker_only)
             draft = self._pack(bound, deleted, roots, changed - stuck, worker_only)
         if not self._sees and draft.packer.met:  # through something that a library keeps
             self._sees = True
@@ -341,45 +344,6 @@ class WorkerReplica:
             tell=True,
         )
 
-    def _sift(
-        self,
-        bound: dict[str, Any],
-        extra: dict[str, Any],
-        changed: set[int],
-        worker_only: dict[str, str],
-    ) -> tuple[dict[str, Any], dict[str, Any], set[int]]:
-        """Tries everything one by one; leaves out what cannot return and says why."""
-        good: list[dict[str, Any]] = []
-        for roots in (bound, extra):
-            fit = {}
-            for name, value in roots.items():
-                error = self._failure(lambda draft, value=value: draft.put(NAMES, value))
-                if error is None:
-                    fit[name] = value
-                else:
-                    worker_only[name] = travel.explain(name, value, error, self._fits)
-            good.append(fit)
-        stuck = set()
-        for token in changed:
-            error = self._failure(lambda draft, token=token: self._put_changes(draft, [token]))
-            if error is not None:
-                stuck.add(token)
-                item = self._holdings.get(token)
-                path = self._path_to(item)
-                worker_only[path] = (
-                    travel.explain(path, item, error, self._fits)
-                    + "; the notebook keeps its old state"
-                )
-        return good[0], good[1], stuck
-
-    def _failure(self, put: Any) -> Exception | None:
-        stream = io.BytesIO()
-        try:
-            put(Draft(stream, self._cutting(stream)))
-        except Exception as error:
-            return error
-        return None
-
     def _path_to(self, item: Any) -> str:
         for name, value in self._namespace.items():
             if not self._is_own(name, value):
@@ -387,13 +351,6 @@ class WorkerReplica:
                 if path is not None:
                     return path
         return f"<{type(item).__name__}>"
-
-    def _fits(self, item: Any) -> bool:
-        try:
-            self._cutting(io.BytesIO()).dump(item)
-        except Exception:
-            return False
-        return True
 
     @without_collector
     def returned(self) -> None:

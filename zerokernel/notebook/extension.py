@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 
 from zerokernel import settings
 from zerokernel.ambient import begin
-from zerokernel.errors import UnsupportedPlatform, ZeroKernelError
+from zerokernel.ambient.cuda import emulate, end_emulation
+from zerokernel.errors import CannotEmulate, UnsupportedPlatform, ZeroKernelError
 from zerokernel.notebook.display import shown_in_one_line
 
 VISIBLE, ORIGINAL, HIDDEN = (
@@ -51,6 +52,8 @@ def load(shell: Any) -> None:
     if problem := hide_devices():
         print(problem, file=sys.stderr)
     begin(in_worker=False)
+    if values.emulate_cuda:
+        _emulate_cuda()
     loaded = _register(shell, _session(shell, values), values)
     _loaded[shell] = loaded
     atexit.register(loaded.session.close)
@@ -110,7 +113,15 @@ def unload(shell: Any) -> None:
     loaded.every_cell.remove()
     atexit.unregister(loaded.session.close)
     loaded.session.close()
+    end_emulation()
     show_devices()
+
+
+def _emulate_cuda() -> None:
+    try:
+        emulate()
+    except CannotEmulate as error:
+        print(f"zerokernel: {error}", file=sys.stderr)
 
 
 def _remove(where: list[Any], what: Any) -> None:

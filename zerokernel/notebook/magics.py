@@ -20,6 +20,7 @@ from zerokernel.notebook.overview import Overview
 from zerokernel.notebook.status import StatusLine
 
 if TYPE_CHECKING:
+    from zerokernel.notebook.cell_plan import CellPlan
     from zerokernel.notebook.session import Session
     from zerokernel.settings import Settings
 
@@ -101,7 +102,10 @@ class GpuMagics(Magics):
         if not self._running.acquire(blocking=False):
             raise RequestRefused("Another GPU cell of this notebook waits or runs; one at a time.")
         try:
-            self._run_on_slice(body, code, options)
+            if options.plan:
+                self._show(self._session.plan(body, code, options))
+            else:
+                self._run_on_slice(body, code, options)
         finally:
             self._running.release()
 
@@ -131,8 +135,10 @@ class GpuMagics(Magics):
 
     def _show_overview(self) -> None:
         status = self._session.overview()
-        overview = Overview(session=status.get("session", ""), broker=status)
-        self.shell.display_pub.publish(data=overview.data(), metadata=overview.metadata())
+        self._show(Overview(session=status.get("session", ""), broker=status))
+
+    def _show(self, shown: Overview | CellPlan) -> None:
+        self.shell.display_pub.publish(data=shown.data(), metadata=shown.metadata())
 
 
 # Set here because `?` reads it, and the options' help has one source.

@@ -36,7 +36,12 @@ FIRM = Option(
     "Stop the cell at its limit in any case. Without this it may run on while nobody waits.",
 )
 QUIET = Option(("--quiet", "-q"), "", "Show no status line and no receipt.")
-OPTIONS: tuple[Option, ...] = (DURATION, SIZE, FIRM, CPU, QUIET)
+PLAN = Option(
+    ("--plan",),
+    "",
+    "Show what the cell would bring along, need and wait for. Nothing is run or leased.",
+)
+OPTIONS: tuple[Option, ...] = (DURATION, SIZE, FIRM, CPU, PLAN, QUIET)
 
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 
@@ -59,6 +64,7 @@ class CellOptions:
     cpu: bool = False
     quiet: bool = False
     firm: bool = False
+    plan: bool = False
     background: float = 0.0
 
 
@@ -84,7 +90,14 @@ def parse_cell_options(
         duration = seconds(given.duration, evaluate)
     size = default_size if given.size is None else given.size
     switches = given.switches
-    return CellOptions(duration, size, CPU in switches, QUIET in switches, FIRM in switches)
+    return CellOptions(
+        duration,
+        size,
+        cpu=CPU in switches,
+        quiet=QUIET in switches,
+        firm=FIRM in switches,
+        plan=PLAN in switches,
+    )
 
 
 # --- words, as a shell makes them

@@ -82,7 +82,7 @@ class Overview:
         """Gives the display's representations by MIME type."""
         rows = self.rows()
         html = table_html(self.title(), _HEAD if rows else (), rows, self.remarks())
-        table = _aligned([_HEAD, *rows]) if rows else []
+        table = aligned([_HEAD, *rows]) if rows else []
         return {
             "text/html": html,
             "text/plain": "\n".join((self.title(), *table, *self.remarks())),
@@ -94,7 +94,8 @@ class Overview:
         return {"zerokernel": {"phase": "overview", **figures}}
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Gives a table's lines, its columns one under the other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -19,6 +19,7 @@ from zerokernel.settings import Settings
 
 if TYPE_CHECKING:
     from zerokernel.notebook.cell import Cell
+    from zerokernel.notebook.cell_plan import CellPlan
     from zerokernel.notebook.cell_run import CellRun
     from zerokernel.notebook.options import CellOptions
     from zerokernel.notebook.status import StatusLine
@@ -89,9 +90,7 @@ class Session:
         from zerokernel.notebook.cell import describe
 
         self._connection.refresh()
-        if options.size and options.size not in self.sizes():
-            offered = ", ".join(self.sizes())
-            raise UnknownSize(f"No slice here has the size {options.size!r}; there are: {offered}.")
+        self._check_size(options.size)
         cell = describe(self._shell, body, code)
         with self._busy:
             self._run_described(cell, options, status)
@@ -115,6 +114,34 @@ class Session:
             finally:
                 self._run = None
             self._connection.refresh()
+
+    def plan(self, body: str, code: str, options: CellOptions) -> CellPlan:
+        """Says what a cell would bring along, need and wait for. Nothing is leased.
+
+        Args:
+            body: The cell below its first line.
+            code: The same as Python code, magics and shell lines translated.
+            options: Of the cell's first line.
+
+        Raises:
+            UnknownSize: There is no such size.
+            BrokerUnavailable: Nobody can say how busy the slices are.
+        """
+        from zerokernel.crossing.forecast import forecast
+        from zerokernel.notebook.cell import describe
+        from zerokernel.notebook.cell_plan import CellPlan
+
+        status = self.overview()
+        self._check_size(options.size)
+        names = describe(self._shell, body, code).names
+        with self._busy:
+            found = forecast(self._connection.replica, names)
+        return CellPlan(found, options.size, options.duration, self._connection.id, status)
+
+    def _check_size(self, size: str) -> None:
+        if size and size not in self.sizes():
+            offered = ", ".join(self.sizes())
+            raise UnknownSize(f"No slice here has the size {size!r}; there are: {offered}.")
 
     def has_frames(self, error: BaseException) -> bool | None:
         """Whether the worker still has the frames of an error; None where it is no cell's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zerokernel.errors import UnsupportedPlatform
 
@@ -18,6 +18,10 @@ class UnsupportedSession:
         """Does nothing."""
 
     def run(self, body: str, code: str, options: CellOptions, status: StatusLine) -> None:
+        """Raises UnsupportedPlatform."""
+        raise UnsupportedPlatform
+
+    def plan(self, body: str, code: str, options: CellOptions) -> NoReturn:
         """Raises UnsupportedPlatform."""
         raise UnsupportedPlatform
 

@@ -1,5 +1,9 @@
 """What a thread of the notebook changed while a cell ran is kept, and said."""
 
+import random
+import threading
+import time
+
 import pytest
 
 from zerokernel.crossing import staging
@@ -97,6 +101,33 @@ def test_what_only_a_thread_changed_is_no_conflict(pair):
     pair.acknowledge()
     pair.cell("seen = (l, big[5].item(), n, d)")
     assert pair.namespace["seen"] == ([1, 3], 1.0, 4, {})
+
+
+@pytest.mark.slow
+def test_no_change_of_a_thread_is_lost_while_cells_come_and_go(pair):
+    """It may come at any moment of sending and committing; it is there, or the cell's is not."""
+    pair.plain("shared = []; lists = [[] for _ in range(300)]")
+    shared, done, stop = pair.namespace["shared"], [], threading.Event()
+
+    def change():
+        while not stop.is_set():
+            shared.append(len(done))
+            done.append(len(done))
+            time.sleep(random.random() * 0.02)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    kept = 0
+    try:
+        for _ in range(150):
+            kept += bool(
+                pair.cell("for one in lists: one.append(1)\nshared.append('cell')").conflicts
+            )
+    finally:
+        stop.set()
+        thread.join()
+    assert [number for number in done if number not in shared] == []
+    assert shared.count("cell") == 150 - kept
 
 
 GROW = {

@@ -159,3 +159,18 @@ def test_a_kernel_that_holds_cuda_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     cuda = SimpleNamespace(is_initialized=lambda: True)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert "already initialised CUDA" in extension.hide_devices()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_setting(
+    wanted: bool, shell: Any, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`emulate_cuda` has the extension begin it, and unloading end it."""
+    calls: list[str] = []
+    monkeypatch.setenv("ZEROKERNEL_EMULATE_CUDA", str(wanted))
+    monkeypatch.setattr(extension, "emulate", lambda: calls.append("begun"))
+    monkeypatch.setattr(extension, "end_emulation", lambda: calls.append("ended"))
+    monkeypatch.setattr("zerokernel.notebook.session.Session", lambda *_: session)
+    extension.load(shell)
+    extension.unload(shell)
+    assert calls == (["begun", "ended"] if wanted else ["ended"])

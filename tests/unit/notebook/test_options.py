@@ -239,7 +239,7 @@ BAD_OPTIONS = [
     ("-Q", "Did you mean `--quiet`?"),
     ("--time=60", "`--time=60` is not an option of %%gpu. The options are --duration, --size"),
     ("--memory 40G", "`--memory` is not an option"),
-    ("-x", "The options are --duration, --size, --firm, --cpu and --quiet."),
+    ("-x", "The options are --duration, --size, --firm, --cpu, --plan and --quiet."),
     ("--", "`--` is not an option"),
     ("-", "`-` is not an option"),
     ("cpu", "Did you mean `--cpu`?"),
@@ -310,20 +310,20 @@ def test_the_helps_examples_are_understood() -> None:
         parse_cell_options(rest, lambda text: eval(text, dict(names)), 60.0, "")
 
 
-ALL = ("--duration", "--size", "--firm", "--cpu", "--quiet")
+ALL = ("--duration", "--size", "--firm", "--cpu", "--plan", "--quiet")
 # The cursor is at the bar.
 COMPLETIONS = [
     ("|", "", ALL),
-    ("-d 60 |", "", ("--size", "--firm", "--cpu", "--quiet")),
+    ("-d 60 |", "", ("--size", "--firm", "--cpu", "--plan", "--quiet")),
     ("-|", "-", (*ALL, "-d", "-s", "-q")),
     ("--|", "--", ALL),
     ("--d|", "--d", ("--duration",)),
     ("--x|", "--x", ()),
     ("-q|", "-q", ("-q",)),
-    ("-q -|", "-", ("--duration", "--size", "--firm", "--cpu", "-d", "-s")),
-    ("--quiet --|", "--", ("--duration", "--size", "--firm", "--cpu")),
-    ("--size=large --|", "--", ("--duration", "--firm", "--cpu", "--quiet")),
-    ("-| --cpu -s large", "-", ("--duration", "--firm", "--quiet", "-d", "-q")),
+    ("-q -|", "-", ("--duration", "--size", "--firm", "--cpu", "--plan", "-d", "-s")),
+    ("--quiet --|", "--", ("--duration", "--size", "--firm", "--cpu", "--plan")),
+    ("--size=large --|", "--", ("--duration", "--firm", "--cpu", "--plan", "--quiet")),
+    ("-| --cpu -s large", "-", ("--duration", "--firm", "--plan", "--quiet", "-d", "-q")),
     ("-s |", "", ("large", "xlarge")),
     ("-s x|", "x", ("xlarge",)),
     ("--size l|", "l", ("large",)),

@@ -1,0 +1,128 @@
+"""Puts the emulation in place and takes it back, without a trace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from zerokernel.emulation import (
+    autograd,
+    casting,
+    compiling,
+    cuda_module,
+    defaults,
+    functions,
+    generators,
+    getters,
+    mode,
+    movement,
+    parallel,
+    rules,
+    storages,
+    threads,
+    wrappers,
+)
+from zerokernel.emulation.devices import devices
+from zerokernel.emulation.patches import Patch, PatchTable
+from zerokernel.emulation.profile import DeviceProfile
+from zerokernel.errors import CannotEmulate
+
+
+class _Installed:
+    """The mutable state: the table that is in place, None where there is no emulation."""
+
+    table: PatchTable | None = None
+
+
+_state = _Installed()
+_lock = threading.RLock()
+
+
+def install(profile: DeviceProfile, *, from_the_start: bool = False) -> None:
+    """Emulates `cuda` in this process; a second call changes the profile.
+
+    Args:
+        profile: What the device says of itself.
+        from_the_start: Whether no tensor was made before: copies may then be put off until one
+            of the two is written to.
+
+    Raises:
+        CannotEmulate: A real device is visible to this process.
+    """
+    with _lock:
+        lazily = movement.copying.lazily if _state.table is not None else from_the_start
+        if _state.table is not None:
+            remove()
+        elif torch.cuda.is_available():
+            raise CannotEmulate(
+                "This process sees a real CUDA device, so cuda is not emulated. "
+                'Set CUDA_VISIBLE_DEVICES="" before torch is imported.'
+            )
+        devices.configure(profile)
+        movement.copying.lazily = lazily
+        if not mode.HANDLERS:
+            rules.fill()
+        _state.table = wrappers.followed.table = PatchTable(_patches())
+        _enter()
+
+
+def _patches() -> list[Patch]:
+    parts = (
+        *(storages, getters, autograd, functions, cuda_module, casting),
+        *(threads, compiling, defaults, parallel, wrappers),
+    )
+    table = [patch for part in parts for patch in part.patches()]
+    return [*table, Patch(torch, "Generator", generators.Generator)]
+
+
+def _enter() -> None:
+    assert _state.table is not None
+    _state.table.install()
+    storages.registration.enter()
+    compiling.state.suspended = suspended
+    compiling.install()
+    threads.state.active = True
+    mode.act(True)
+    mode.push()
+    threads.reach_living()
+
+
+def _leave() -> None:
+    assert _state.table is not None
+    threads.state.active = False
+    mode.act(False)
+    mode.pop()
+    threads.reach_living()
+    compiling.remove()
+    compiling.state.suspended = compiling.nothing
+    storages.registration.leave()
+    _state.table.remove()
+
+
+def remove() -> None:
+    """Takes the emulation back; tensors that were on an emulated device are CPU tensors then.
+
+    Where another thread still has a mode, it does nothing.
+    """
+    with _lock:
+        if _state.table is not None:
+            _leave()
+            _state.table = wrappers.followed.table = None
+            wrappers.followed.classes.clear()
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Has the emulation stand aside: device tensors are CPU tensors meanwhile, in every thread."""
+    with _lock:
+        if _state.table is None:
+            yield
+            return
+        _leave()
+        try:
+            yield
+        finally:
+            _enter()
