@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from zerokernel.crossing.buffers import OF_FILE
 from zerokernel.crossing.kernel_replica import KernelReplica
+from zerokernel.crossing.mapped_files import Part
 from zerokernel.crossing.pickling import Packer
 
 
@@ -63,8 +65,8 @@ def forecast(replica: KernelReplica, names: Collection[str]) -> Forecast:
     total = _written(draft.packer, draft.stream)
     going = [name for name in replica.namespace if name in tried]
     fit = [name for name in going if name not in absent]
-    fresh = _sizes(replica, fit, replica.packer(known=True))
-    whole = _sizes(replica, fit, replica.packer(known=False))
+    fresh = _sizes(replica, fit, replica.packer(known=True), _written)
+    whole = _sizes(replica, fit, replica.packer(known=False), _found)
     passages = tuple(
         Passage(
             name,
@@ -79,19 +81,27 @@ def forecast(replica: KernelReplica, names: Collection[str]) -> Forecast:
 
 
 def _sizes(
-    replica: KernelReplica, names: list[str], packing: tuple[Packer, io.BytesIO]
+    replica: KernelReplica,
+    names: list[str],
+    packing: tuple[Packer, io.BytesIO],
+    measure: Callable[[Packer, io.BytesIO], int],
 ) -> Mapping[str, int]:
     """How much each name adds to one stream."""
     packer, stream = packing
-    packer.label = lambda owner: ()
     sizes: dict[str, int] = {}
     before = 0
     for name in names:
         packer.dump(replica.namespace[name])
-        now = _written(packer, stream)
+        now = measure(packer, stream)
         sizes[name], before = now - before, now
     return sizes
 
 
 def _written(packer: Packer, stream: io.BytesIO) -> int:
     return stream.tell() + sum(view.nbytes for view in packer.buffers)
+
+
+def _found(packer: Packer, stream: io.BytesIO) -> int:
+    """What was written, and what the worker maps of files of which no bytes travel."""
+    files = (Part.of(details).length for form, *details in packer.specs if form == OF_FILE)
+    return _written(packer, stream) + sum(files)

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
 from zerokernel.crossing import mapped_files  # noqa: E402 - of what is skipped where torch is not
+from zerokernel.crossing.forecast import forecast  # noqa: E402 - the same
 
 SMALL = 8 << 10
 """A shipment of this size (bytes) carries no buffer that is worth the name."""
@@ -112,6 +113,16 @@ def test_what_the_notebook_wrote_before_travels_beside_the_file(loaded):
     loaded.cell("seen = float(w['a'][5]), float(w['a'][9])", ["w"])
     assert loaded.namespace["seen"] == (-5, -9)
     assert loaded.shipment.byte_count < (300 << 10)
+
+
+def test_a_forecast_tells_mapped_weights_apart_from_what_travels(loaded):
+    """No byte of them would go over, and the worker would have all of them."""
+    (found,) = forecast(loaded.kernel, {"w"}).passages
+    assert found.travels < SMALL
+    assert found.size > sum(item.nbytes for item in WEIGHTS.values())
+    loaded.cell("seen = float(w['a'][5])", ["w"])
+    assert loaded.namespace["seen"] == 5
+    assert loaded.shipment.byte_count < SMALL
 
 
 def test_a_conflict_keeps_what_the_notebook_wrote(loaded):
