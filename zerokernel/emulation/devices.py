@@ -7,6 +7,7 @@ have the tag of their storage, and ``p.data = q`` moves it as it moves the memor
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -176,6 +177,16 @@ def put_all(result: Any, on: EmulatedDevice) -> Any:
         for one in result.values():
             put_all(one, on)
     return result
+
+
+def own_memory(tensors: Any) -> None:
+    """Gives tensors memory of their own now, where a copy of them waits for the first write.
+
+    torch forgets about the copy that waits when such a storage gets another size.
+    """
+    for tensor in tensors if isinstance(tensors, (tuple, list)) else (tensors,):
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            torch._C.TensorBase.data_ptr(tensor)
 
 
 def shares_memory(one: Any, other: Any) -> bool:

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from zerokernel.emulation import checks
 from zerokernel.emulation.creation import created
-from zerokernel.emulation.devices import EmulatedDevice, Tag, device_of, put_all
+from zerokernel.emulation.devices import EmulatedDevice, Tag, device_of, own_memory, put_all
 
 Handler = Callable[["EmulationMode", Any, Any, Any], Any]
 """Called with the mode, the function, its arguments (a tuple) and keyword arguments."""
@@ -123,6 +123,8 @@ class EmulationMode(TorchFunctionMode):
                 return created(func, args, kwargs, tensors)
         if type(func) is FunctionType and _overloaded(tensors):
             return NotImplemented  # its own body comes back here, operation by operation
+        if "out" in kwargs:
+            own_memory(kwargs["out"])  # it may be given another size
         on = common_device(tensors)
         if on is None:
             return func(*args, **kwargs)

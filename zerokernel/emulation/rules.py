@@ -8,7 +8,7 @@ import torch
 from torch.utils._device import _device_constructors
 
 from zerokernel.emulation import creation, movement, pinning
-from zerokernel.emulation.devices import Tag, device_of, put, put_all
+from zerokernel.emulation.devices import Tag, device_of, own_memory, put, put_all
 from zerokernel.emulation.mode import HANDLERS
 
 
@@ -90,7 +90,10 @@ def _device(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
 
 def _resize(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """The storage may be another size afterwards."""
+    own_memory(args[0])
     result = func(*args, **kwargs)
+    if result.layout is not torch.strided:
+        return result
     storage = result.untyped_storage()
     tag = storage._emulated
     if tag is not None and tag.nbytes != storage.nbytes():
