@@ -60,7 +60,7 @@ class _Devices:
     def __init__(self) -> None:
         self.profile = DeviceProfile()
         self.all: list[EmulatedDevice] = []
-        self.known: dict[Any, EmulatedDevice | None] = {}
+        self.known: dict[Any, Any] = {}
         self.current = _Current()
 
     def configure(self, profile: DeviceProfile) -> None:
@@ -91,12 +91,21 @@ def _invalid_ordinal() -> Exception:
     )
 
 
+_UNKNOWN, _CURRENT = object(), object()
+
+
 def resolve(spec: Any) -> EmulatedDevice | None:
     """Gives the emulated device that a device argument names, None for any other device."""
-    try:
-        return devices.known[spec]
-    except KeyError:
-        pass
+    known = devices.known.get(spec, _UNKNOWN)
+    if known is _CURRENT:
+        return devices.here()
+    if known is not _UNKNOWN:
+        on: EmulatedDevice | None = known
+        return on
+    return _resolved(spec)
+
+
+def _resolved(spec: Any) -> EmulatedDevice | None:
     if isinstance(spec, int) and not isinstance(spec, bool):
         return devices.here() if spec == -1 else devices.at(spec)
     device: Any = torch.device(spec)
@@ -104,7 +113,8 @@ def resolve(spec: Any) -> EmulatedDevice | None:
         devices.known[spec] = None
         return None
     if device.index is None:
-        return devices.here()  # depends on the thread: not kept
+        devices.known[spec] = _CURRENT
+        return devices.here()
     on = devices.known[spec] = devices.at(device.index)
     return on
 

@@ -139,7 +139,8 @@ def fill() -> None:
         if (method := getattr(tensor, name, None)) is not None:
             HANDLERS[method] = _plain
     for function in _device_constructors():
-        HANDLERS[function] = creation.constructor
+        shares = "sparse" in function.__name__ or "nested" in function.__name__
+        HANDLERS[function] = creation.sharing_constructor if shares else creation.constructor
     for name in _FROM_DATA:
         HANDLERS[getattr(torch, name)] = creation.from_data
     for owner, names, handler in (
