@@ -162,8 +162,23 @@ def _overloaded(tensors: list[Any]) -> bool:
     )
 
 
+class _End:
+    """Lives in a thread's own dictionary: goes with it, while the thread can still run Python.
+
+    A mode that is left on the stack would be given up by the C++ runtime after that, and end
+    the process where the interpreter is ending already.
+    """
+
+    def __init__(self, mode: EmulationMode) -> None:
+        self.mode = mode
+
+    def __del__(self) -> None:
+        _unstack(self.mode)
+
+
 class _Here(threading.local):
     mode: EmulationMode | None = None
+    end: _End | None = None
 
 
 here = _Here()
@@ -181,13 +196,18 @@ def push() -> None:
     if here.mode is None:
         here.mode = EmulationMode()
         torch._C._push_on_torch_function_stack(here.mode)
+        if threading.get_ident() != threading.main_thread().ident:
+            here.end = _End(here.mode)
 
 
 def pop() -> None:
     """Takes this thread's mode out of the stack, whatever lies above it."""
-    mode, here.mode = here.mode, None
-    if mode is None:
-        return
+    mode, here.mode, here.end = here.mode, None, None
+    if mode is not None:
+        _unstack(mode)
+
+
+def _unstack(mode: EmulationMode) -> None:
     above: list[Any] = []
     while torch._C._len_torch_function_stack():
         top = torch._C._pop_torch_function_stack()
