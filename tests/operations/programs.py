@@ -195,6 +195,8 @@ CUDA = [
               "torch.cuda.max_memory_allocated() - a", value=4 << 20),
     Operation("gc.collect()\na = torch.cuda.memory_allocated()\nt = torch.empty(1 << 20, device='cuda')\nviews = t[1:], t.view(2, -1)\n"
               "torch.cuda.memory_allocated() - a", value=4 << 20),
+    Operation("gc.collect()\nt = torch.empty(10, device='cuda')\na = torch.cuda.memory_allocated()\nt.resize_(1 << 20)\n"
+              "torch.cuda.memory_allocated() - a", value=(4 << 20) - 40),
     Operation("torch.cuda.memory_reserved() >= torch.cuda.memory_allocated()", value=True),
     Operation("torch.cuda.memory_stats()['allocated_bytes.all.current'] == torch.cuda.memory_allocated()", value=True),
     Operation("torch.cuda.synchronize()\ntorch.cuda.empty_cache()\ntorch.cuda.ipc_collect()", value=None),
@@ -311,6 +313,12 @@ SUBCLASSES = [
     ),
     Operation("torch.set_default_tensor_type(torch.cuda.FloatTensor)\nmade = torch.zeros(2)\n"
               "torch.set_default_tensor_type(torch.FloatTensor)\nmade, torch.zeros(2)", ("cuda:0", "cpu"), None),
+    Operation("m = nn.DataParallel(nn.Linear(4, 2)).cuda()\nz = m(x.repeat(2, 1))\nz.sum().backward()\nz, m.module.weight.grad",
+              value=None, least=2),
+    Operation("a, b = nn.Linear(4, 4).to(D), nn.Linear(4, 2).to(D1)\nb(a(x).to(D1)).sum().backward()\n"
+              "o = torch.optim.AdamW([*a.parameters(), *b.parameters()])\no.step()\n"
+              "a.weight.grad, b.weight.grad, o.state[b.weight]['exp_avg']",
+              ("cuda:0", "cuda:1", "cuda:1"), None, least=2),
     Operation("str(torch.device(0))", value="cuda:0"),
     Operation("from torch.profiler import profile\nwith profile():\n    z = x + 1\nz", value=None),
     Operation("e = torch.Event(device='cuda', enable_timing=True)\ne.record()\ne.query()", value=True),

@@ -150,6 +150,19 @@ MOVEMENT = [
         "t[-1].item(), big[-1].item()",
         value=(199999.0, 0.0),
     ),
+    Operation(
+        "big = torch.arange(200000.0)\nt = big.to(D)\nt.resize_(300000)\nt[0] = 5\nt[:3], t.numel(), big[0].item()",
+        value=[("float32", (3,), [5.0, 1.0, 2.0]), 300000, 0.0],
+    ),
+    Operation(
+        "big = torch.arange(200000.0)\nt = big.to(D)\nbig.untyped_storage().resize_(1200000)\nbig[0] = 5\nt[:2]",
+        value=("float32", (2,), [0.0, 1.0]),
+    ),
+    Operation(
+        "big = torch.ones(200000)\nt = big.to(D)\nt.untyped_storage().resize_(0)\nt.untyped_storage().resize_(800000)\n"
+        "t.fill_(2)\nt[:2], t.untyped_storage().is_cuda",
+        value=[("float32", (2,), [2.0, 2.0]), True],
+    ),
     Operation("hx.pin_memory().is_pinned() if D != 'cpu' else True", value=True),
     Operation("hx.to('cuda:0').device == torch.device(D, 0) if D != 'cpu' else True", value=True),
     Operation("x.to('meta').device.type", value="meta"),

@@ -93,12 +93,12 @@ class _Hook:
 
 
 def _backward(self: Any, *grads: Any) -> Any:
-    on = getattr(self, "_emulated_on", None)
-    if on is not None:
+    places = getattr(self, "_emulated_places", None)
+    if places:
         with _Disable():
-            for grad in grads:
-                if isinstance(grad, torch.Tensor):
-                    put(grad, on)
+            for number, grad in enumerate(grads):
+                if isinstance(grad, torch.Tensor) and number in places:
+                    put(grad, places[number])
     return _backward_before(self, *grads)
 
 
@@ -108,8 +108,14 @@ def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     with _Disable():
         for one in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(one, torch.Tensor) and isinstance(one.grad_fn, _BackwardCFunction):
-                one.grad_fn._emulated_on = device_of(one)
+                _note(one.grad_fn, one)
     return result
+
+
+def _note(node: Any, output: Any) -> None:
+    on = device_of(output)
+    if on is not None:
+        vars(node).setdefault("_emulated_places", {})[output.output_nr] = on
 
 
 def _save_with(self: Any, pack_hook: Any, unpack_hook: Any) -> None:

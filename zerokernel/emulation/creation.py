@@ -13,6 +13,7 @@ from zerokernel.emulation.devices import (
     CPU,
     EmulatedDevice,
     device_of,
+    put,
     put_all,
     resolve,
     shares_memory,
@@ -73,9 +74,19 @@ def constructor(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
         kwargs = {**kwargs, "device": default}
     if not kwargs:
         return func(*args)
-    tensors: list[Any] = []
-    checks.collect(kwargs.values(), tensors)
-    return created(func, args, kwargs, tensors)
+    if "pin_memory" in kwargs or "out" in kwargs:
+        return mode.general(func, args, kwargs)
+    on = resolve(spec) if (spec := kwargs.get("device")) is not None else None
+    if on is None:
+        return func(*args, **kwargs)
+    return put(func(*args, **{**kwargs, "device": CPU}), on)
+
+
+def sharing_constructor(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """A constructor whose result may share the memory of tensors that it is given."""
+    if kwargs.get("device") is None and (default := default_device()) is not None:
+        kwargs = {**kwargs, "device": default}
+    return mode.general(func, args, kwargs)
 
 
 def from_data(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ have the tag of their storage, and ``p.data = q`` moves it as it moves the memor
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -59,7 +60,7 @@ class _Devices:
     def __init__(self) -> None:
         self.profile = DeviceProfile()
         self.all: list[EmulatedDevice] = []
-        self.known: dict[Any, EmulatedDevice | None] = {}
+        self.known: dict[Any, Any] = {}
         self.current = _Current()
 
     def configure(self, profile: DeviceProfile) -> None:
@@ -90,12 +91,21 @@ def _invalid_ordinal() -> Exception:
     )
 
 
+_UNKNOWN, _CURRENT = object(), object()
+
+
 def resolve(spec: Any) -> EmulatedDevice | None:
     """Gives the emulated device that a device argument names, None for any other device."""
-    try:
-        return devices.known[spec]
-    except KeyError:
-        pass
+    known = devices.known.get(spec, _UNKNOWN)
+    if known is _CURRENT:
+        return devices.here()
+    if known is not _UNKNOWN:
+        on: EmulatedDevice | None = known
+        return on
+    return _resolved(spec)
+
+
+def _resolved(spec: Any) -> EmulatedDevice | None:
     if isinstance(spec, int) and not isinstance(spec, bool):
         return devices.here() if spec == -1 else devices.at(spec)
     device: Any = torch.device(spec)
@@ -103,7 +113,8 @@ def resolve(spec: Any) -> EmulatedDevice | None:
         devices.known[spec] = None
         return None
     if device.index is None:
-        return devices.here()  # depends on the thread: not kept
+        devices.known[spec] = _CURRENT
+        return devices.here()
     on = devices.known[spec] = devices.at(device.index)
     return on
 
@@ -176,6 +187,16 @@ def put_all(result: Any, on: EmulatedDevice) -> Any:
         for one in result.values():
             put_all(one, on)
     return result
+
+
+def own_memory(tensors: Any) -> None:
+    """Gives tensors memory of their own now, where a copy of them waits for the first write.
+
+    torch forgets about the copy that waits when such a storage gets another size.
+    """
+    for tensor in tensors if isinstance(tensors, (tuple, list)) else (tensors,):
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            torch._C.TensorBase.data_ptr(tensor)
 
 
 def shares_memory(one: Any, other: Any) -> bool:

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from zerokernel.emulation import checks
 from zerokernel.emulation.creation import created
-from zerokernel.emulation.devices import EmulatedDevice, Tag, device_of, put_all
+from zerokernel.emulation.devices import EmulatedDevice, Tag, device_of, own_memory, put_all
 
 Handler = Callable[["EmulationMode", Any, Any, Any], Any]
 """Called with the mode, the function, its arguments (a tuple) and keyword arguments."""
@@ -123,6 +123,8 @@ class EmulationMode(TorchFunctionMode):
                 return created(func, args, kwargs, tensors)
         if type(func) is FunctionType and _overloaded(tensors):
             return NotImplemented  # its own body comes back here, operation by operation
+        if "out" in kwargs:
+            own_memory(kwargs["out"])  # it may be given another size
         on = common_device(tensors)
         if on is None:
             return func(*args, **kwargs)
@@ -160,8 +162,23 @@ def _overloaded(tensors: list[Any]) -> bool:
     )
 
 
+class _End:
+    """Lives in a thread's own dictionary: goes with it, while the thread can still run Python.
+
+    A mode that is left on the stack would be given up by the C++ runtime after that, and end
+    the process where the interpreter is ending already.
+    """
+
+    def __init__(self, mode: EmulationMode) -> None:
+        self.mode = mode
+
+    def __del__(self) -> None:
+        _unstack(self.mode)
+
+
 class _Here(threading.local):
     mode: EmulationMode | None = None
+    end: _End | None = None
 
 
 here = _Here()
@@ -179,13 +196,18 @@ def push() -> None:
     if here.mode is None:
         here.mode = EmulationMode()
         torch._C._push_on_torch_function_stack(here.mode)
+        if threading.get_ident() != threading.main_thread().ident:
+            here.end = _End(here.mode)
 
 
 def pop() -> None:
     """Takes this thread's mode out of the stack, whatever lies above it."""
-    mode, here.mode = here.mode, None
-    if mode is None:
-        return
+    mode, here.mode, here.end = here.mode, None, None
+    if mode is not None:
+        _unstack(mode)
+
+
+def _unstack(mode: EmulationMode) -> None:
     above: list[Any] = []
     while torch._C._len_torch_function_stack():
         top = torch._C._pop_torch_function_stack()

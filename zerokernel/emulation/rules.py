@@ -8,7 +8,7 @@ import torch
 from torch.utils._device import _device_constructors
 
 from zerokernel.emulation import creation, movement, pinning
-from zerokernel.emulation.devices import device_of, put, put_all
+from zerokernel.emulation.devices import Tag, device_of, own_memory, put, put_all
 from zerokernel.emulation.mode import HANDLERS
 
 
@@ -88,6 +88,19 @@ def _device(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
 
 
+def _resize(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """The storage may be another size afterwards."""
+    own_memory(args[0])
+    result = func(*args, **kwargs)
+    if result.layout is not torch.strided:
+        return result
+    storage = result.untyped_storage()
+    tag = storage._emulated
+    if tag is not None and tag.nbytes != storage.nbytes():
+        storage._emulated = Tag(tag.on, storage.nbytes())
+    return result
+
+
 def _packed_sequence(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
     """The lengths of a packed sequence are on the CPU, its data is where it was."""
     data, sizes = func(*args, **kwargs)
@@ -126,7 +139,8 @@ def fill() -> None:
         if (method := getattr(tensor, name, None)) is not None:
             HANDLERS[method] = _plain
     for function in _device_constructors():
-        HANDLERS[function] = creation.constructor
+        shares = "sparse" in function.__name__ or "nested" in function.__name__
+        HANDLERS[function] = creation.sharing_constructor if shares else creation.constructor
     for name in _FROM_DATA:
         HANDLERS[getattr(torch, name)] = creation.from_data
     for owner, names, handler in (
@@ -160,6 +174,7 @@ def fill() -> None:
             tensor.cpu: movement.cpu,
             tensor.type: movement.type_,
             tensor.type_as: movement.type_as,
+            tensor.resize_: _resize,
             tensor.pin_memory: pinning.pin_memory,
             tensor.__getitem__: movement.getitem,
             tensor.__setitem__: movement.setitem,

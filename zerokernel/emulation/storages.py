@@ -13,7 +13,7 @@ _Untyped: Any = torch.UntypedStorage
 _Base: Any = torch._C.StorageBase
 _device = _Base.device.__get__
 _to, _data_ptr = _Untyped.to, _Base.data_ptr
-_cuda_before = _Untyped.cuda
+_resize_before: Any = _Base.resize_
 
 
 def _get_device(self: Any) -> Any:
@@ -69,6 +69,14 @@ def _pointer(self: Any) -> int:
     return int(_data_ptr(self))
 
 
+def _resize(self: Any, size: int) -> Any:
+    _data_ptr(self)  # memory of its own, before torch forgets that there was other
+    result = _resize_before(self, size)
+    if self._emulated is not None:
+        tagged(self, self._emulated.on)
+    return result
+
+
 def patches() -> list[Patch]:
     """What is replaced on `torch.UntypedStorage`."""
     replaced: dict[str, Any] = {
@@ -83,6 +91,7 @@ def patches() -> list[Patch]:
         "cuda": _cuda,
         "cpu": _cpu,
         "data_ptr": _pointer,
+        "resize_": _resize,
     }
     return [Patch(_Untyped, name, value) for name, value in replaced.items()]
 

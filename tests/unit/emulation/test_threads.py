@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from tests.kernels import wait_until
 from zerokernel import emulation
+from zerokernel.emulation import mode
 
 
 def device_of_a_sum() -> str:
@@ -127,3 +129,22 @@ def test_each_thread_has_its_own_current_device() -> None:
     with torch.autocast("cuda"):
         assert thread.ask(lambda: (product @ product).dtype) == torch.float32
     thread.end()
+
+
+@pytest.mark.usefixtures("emulated")
+def test_a_thread_that_ends_leaves_no_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mode is taken from the stack while the thread still runs Python, by itself."""
+    taken: list[tuple[int, int]] = []
+    unstack = mode._unstack
+
+    def watched(one: mode.EmulationMode) -> None:
+        unstack(one)
+        taken.append((threading.get_ident(), torch._C._len_torch_function_stack()))
+
+    monkeypatch.setattr(mode, "_unstack", watched)
+    thread = threading.Thread(target=device_of_a_sum)
+    thread.start()
+    identity = thread.ident
+    thread.join()
+    wait_until(lambda: taken, "the thread's end")
+    assert taken == [(identity, 0)]
