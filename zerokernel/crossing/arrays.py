@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import bisect
+import contextlib
 import ctypes
 import functools
 import math
@@ -240,9 +241,19 @@ def make_view(
     stand_in: Any,
     kind: Any = None,
 ) -> Any:
-    """Builds a view over a root that is already here."""
+    """Builds a view over a root that is already here.
+
+    A view may be writeable whose root was locked after it was made.
+    """
     import numpy as np
 
+    if writeable and isinstance(root, np.ndarray) and not root.flags.writeable:
+        with contextlib.suppress(ValueError):  # its memory is nobody's to write to
+            root.flags.writeable = True
+            try:
+                return make_view(root, dtype, shape, strides, offset, True, stand_in, kind)
+            finally:
+                root.flags.writeable = False
     view: Any
     if kind is not None:
         direct = isinstance(root, mmap.mmap) or (
