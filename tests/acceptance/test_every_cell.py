@@ -226,7 +226,13 @@ def test_stop_ends_a_question(every: Kernel) -> None:
 @pytest.mark.parametrize(
     ("cell", "raised"),
     [
-        ("import asyncio\nprint('!', flush=True)\nawait asyncio.sleep(60)", "CancelledError"),
+        (
+            "import asyncio\n"
+            "show = lambda: print('!', flush=True)\n"
+            "shown = asyncio.get_running_loop().call_later(0.01, show)  # while the cell waits\n"
+            "await asyncio.sleep(60)",
+            "CancelledError",
+        ),
         ("import time\nprint('!', flush=True)\ntime.sleep(60)", "KeyboardInterrupt"),
     ],
 )
