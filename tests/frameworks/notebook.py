@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from tests.acceptance.cells import phases
-from tests.kernels import Kernel
+from tests.kernels import Kernel, Run
 
 ENVIRONMENT = {
     "ZEROKERNEL_DEVICES": "simulated",
@@ -34,13 +34,13 @@ class Notebook:
     def cell(self, code: str) -> str:
         """Runs a plain cell; gives what it printed."""
         run = self._kernel.run(textwrap.dedent(code))
-        assert run.status == "ok", run
+        _check(run)
         return run.text("stdout").strip()
 
     def gpu(self, code: str) -> str:
         """Runs a `%%gpu` cell of which nothing stays behind; gives what it printed."""
         run = self._kernel.run(f"%%gpu\n{textwrap.dedent(code).lstrip()}")
-        assert run.status == "ok", run
+        _check(run)
         self.receipt = phases(run)[-1]
         assert not self.receipt["worker_only"], self.receipt["worker_only"]
         assert not self.receipt["notes"], self.receipt["notes"]
@@ -52,3 +52,7 @@ class Notebook:
 
     def close(self) -> None:
         self._kernel.close()
+
+
+def _check(run: Run) -> None:
+    assert run.status == "ok", "\n".join(run.error()["traceback"])

@@ -13,7 +13,7 @@ pytest.importorskip("PIL")
 
 
 def test_pictures_go_through_a_model(notebook: Notebook, tmp_path: Path) -> None:
-    """Files are opened in a plain cell, filtered by a network in a GPU cell, shown in a plain one."""
+    """Files opened in a plain cell are filtered by a network in a GPU cell, and used in both."""
     notebook.cell(
         f"""
         from pathlib import Path

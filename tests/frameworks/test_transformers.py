@@ -81,10 +81,10 @@ def test_outputs_come_home_as_what_they_are(notebook: Notebook) -> None:
             with torch.no_grad():
                 here = encoder(input_ids=ids, labels=labels, output_hidden_states=True)
             print(type(out) is type(here), list(out) == list(here), len(out.hidden_states))
-            print(torch.equal(out.logits, here.logits), out[0] is out.loss, out["logits"] is out.logits)
+            print(torch.equal(out.logits, here.logits), out[0] is out.loss)
             """
         )
-        == "True True 3\nTrue True True"
+        == "True True 3\nTrue True"
     )
 
 
@@ -105,7 +105,9 @@ def test_a_decoder_generates(notebook: Notebook) -> None:
         )).eval()
         prompt = torch.tensor([[1, 17, 42, 99]])
         settings = [
-            dict(do_sample=False), dict(do_sample=True, top_p=0.9), dict(num_beams=3, do_sample=False)
+            dict(do_sample=False),
+            dict(do_sample=True, top_p=0.9),
+            dict(num_beams=3, do_sample=False),
         ]
 
         def write():
@@ -134,7 +136,8 @@ def test_a_decoder_generates(notebook: Notebook) -> None:
             print(all(map(torch.equal, here, there)), [one.shape[1] for one in there][0] > 4)
             whole = torch.cat([prompt, first.logits[:, -1:].argmax(-1)], 1)
             print(torch.allclose(decoder(whole).logits[:, -1:], second.logits, atol=1e-5))
-            print(second.past_key_values.get_seq_length(), first.past_key_values is second.past_key_values)
+            cache = second.past_key_values
+            print(cache.get_seq_length(), cache is first.past_key_values)
             print(decoder.lm_head.weight is decoder.model.embed_tokens.weight)
             """
         )
@@ -182,7 +185,8 @@ def test_a_pipeline_with_a_tokenizer_made_on_the_spot(notebook: Notebook) -> Non
         raw = Tokenizer(models.BPE(unk_token="<unk>"))
         raw.normalizer, raw.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
         special = ["<pad>", "<s>", "</s>", "<unk>"]
-        raw.train_from_iterator(sentences, trainers.BpeTrainer(vocab_size=120, special_tokens=special))
+        trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=special)
+        raw.train_from_iterator(sentences, trainer)
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
             unk_token="<unk>", model_max_length=64,
@@ -202,8 +206,9 @@ def test_a_pipeline_with_a_tokenizer_made_on_the_spot(notebook: Notebook) -> Non
             f"""
             here {work}
             print(here[0] == there[0], here[1] == there[1], there[0][0]["label"][:6])
-            print(type(there[2]) is type(here[2]), torch.equal(there[2].input_ids, here[2].input_ids))
-            print(classify.model is encoder, tokenizer.decode(there[2].input_ids[0]))
+            found, expected = there[2], here[2]
+            print(type(found) is type(expected), torch.equal(found.input_ids, expected.input_ids))
+            print(classify.model is encoder, tokenizer.decode(found.input_ids[0]))
             """
         )
         == "True True LABEL_\nTrue True\nTrue the cat sat on the mat"
