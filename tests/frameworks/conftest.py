@@ -9,7 +9,7 @@ from tests.frameworks.notebook import Notebook
 
 @pytest.fixture(scope="module")
 def notebook() -> Iterator[Notebook]:
-    """A notebook for the tests of one file, which are parts of it and run in their order."""
+    """A notebook for the tests of one file. Each runs what it needs itself, in any order."""
     notebook = Notebook()
     yield notebook
     notebook.close()

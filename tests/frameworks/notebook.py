@@ -30,12 +30,19 @@ class Notebook:
             self.close()
             raise
         self.receipt: dict[str, Any] = {}
+        self._done: set[str] = set()
 
     def cell(self, code: str) -> str:
         """Runs a plain cell; gives what it printed."""
         run = self._kernel.run(textwrap.dedent(code))
         _check(run)
         return run.text("stdout").strip()
+
+    def once(self, code: str) -> None:
+        """Runs a plain cell, unless it has run in this notebook: what several tests need."""
+        if code not in self._done:
+            self.cell(code)
+            self._done.add(code)
 
     def gpu(self, code: str) -> str:
         """Runs a `%%gpu` cell of which nothing stays behind; gives what it printed."""

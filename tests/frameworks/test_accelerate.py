@@ -11,6 +11,15 @@ from tests.frameworks.notebook import Notebook
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+IMPORTS = """
+import copy, torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+"""
+RESET = "AcceleratorState._reset_state(True)\nGradientState._reset_state()"
+
 
 def test_an_accelerator_trains_in_both_kinds_of_cells(notebook: Notebook) -> None:
     """Gradients accumulate over two batches wherever a batch is computed.
@@ -18,14 +27,11 @@ def test_an_accelerator_trains_in_both_kinds_of_cells(notebook: Notebook) -> Non
     The state that all objects of a class share (``GradientState`` is such a class) is one on
     either side, so that optimizer, schedule and accelerator agree when to take a step.
     """
+    notebook.once(IMPORTS)
+    notebook.cell(RESET)
+    notebook.restart_worker()
     notebook.cell(
         """
-        import copy, torch
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState, GradientState
-        from torch import nn
-        from torch.utils.data import DataLoader, TensorDataset
-
         torch.manual_seed(0)
         data = TensorDataset(torch.randn(32, 8), torch.randn(32, 2))
         net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
@@ -79,14 +85,14 @@ def test_an_accelerator_trains_in_both_kinds_of_cells(notebook: Notebook) -> Non
 
 def test_an_accelerator_made_in_a_gpu_cell(notebook: Notebook) -> None:
     """What a cell prepares there is used, saved and unwrapped by plain cells."""
-    notebook.cell("AcceleratorState._reset_state(True)\nGradientState._reset_state()")
+    notebook.once(IMPORTS)
+    notebook.cell(RESET)
     notebook.restart_worker()
     notebook.gpu(
         """
         accelerator = Accelerator(cpu=True, mixed_precision="bf16")
-        net, optimizer = accelerator.prepare(
-            nn.Linear(8, 2), torch.optim.SGD(net.parameters(), lr=0.1)
-        )
+        net = nn.Linear(8, 2)
+        net, optimizer = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=0.1))
         with accelerator.autocast():
             kind = net(torch.ones(1, 8)).dtype
         """
@@ -105,22 +111,24 @@ def test_an_accelerator_made_in_a_gpu_cell(notebook: Notebook) -> None:
 
 def test_a_model_on_disk_is_dispatched(notebook: Notebook, tmp_path: Path) -> None:
     """Layers whose weights lie on disk compute in a GPU cell what the whole model does."""
+    notebook.once(IMPORTS)
     notebook.cell(
         f"""
         from accelerate import cpu_offload, init_empty_weights, load_checkpoint_and_dispatch
         from accelerate.hooks import remove_hook_from_submodules
 
-        folder, scratch = {str(tmp_path / "model")!r}, {str(tmp_path / "offloaded")!r}
+        from safetensors.torch import save_file
+        file, scratch = {str(tmp_path / "model.safetensors")!r}, {str(tmp_path / "offloaded")!r}
 
         def build():
             return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 4))
 
         whole = build()
-        Accelerator(cpu=True).save_model(whole, folder)
+        save_file(whole.state_dict(), file)
         with init_empty_weights():
             empty = build()
         model = load_checkpoint_and_dispatch(
-            empty, folder, device_map={{"0": "cpu", "1": "cpu", "2": "disk", "3": "cpu"}},
+            empty, file, device_map={{"0": "cpu", "1": "cpu", "2": "disk", "3": "cpu"}},
             offload_folder=scratch,
         )
         x = torch.randn(3, 64)
@@ -146,6 +154,7 @@ def test_a_model_on_disk_is_dispatched(notebook: Notebook, tmp_path: Path) -> No
 def test_device_map_auto(notebook: Notebook, tmp_path: Path) -> None:
     """``from_pretrained`` with ``device_map`` and ``max_memory``: the same map, the same answer."""
     pytest.importorskip("transformers")
+    notebook.once(IMPORTS)
     notebook.cell(
         f"""
         from transformers import GPT2Config, GPT2LMHeadModel

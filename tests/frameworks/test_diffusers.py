@@ -42,16 +42,7 @@ vae = AutoencoderKL(
     down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
 )
 """
-
-
-def test_a_pipeline_draws(notebook: Notebook) -> None:
-    """Prompt in, picture out: the same picture from a GPU cell and from a plain one.
-
-    The generator goes on where the other kind of cell has left it, and a callback of the
-    notebook has seen each step.
-    """
-    notebook.cell(
-        f"""{PARTS}
+PIPELINE = """
 pipe = StableDiffusionPipeline(
     vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
     scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None,
@@ -69,12 +60,25 @@ def draw(generator, count=1):
         "a red cat", num_inference_steps=3, generator=generator, num_images_per_prompt=count,
         callback_on_step_end=seen,
     ).images
-
-generator, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
-here = draw(other) + draw(other, 2)
-plain_steps, steps[:] = list(steps), []
-parts = [id(part) for part in pipe.components.values()]
 """
+
+
+def test_a_pipeline_draws(notebook: Notebook) -> None:
+    """Prompt in, picture out: the same picture from a GPU cell and from a plain one.
+
+    The generator goes on where the other kind of cell has left it, and a callback of the
+    notebook has seen each step.
+    """
+    notebook.once(PARTS)
+    notebook.once(PIPELINE)
+    notebook.cell(
+        """
+        steps.clear()
+        generator, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+        here = draw(other) + draw(other, 2)
+        plain_steps, steps[:] = list(steps), []
+        parts = [id(part) for part in pipe.components.values()]
+        """
     )
     notebook.gpu("there = draw(generator)\nthere[0]")
     notebook.gpu("there += draw(generator, 2)")
@@ -93,6 +97,8 @@ parts = [id(part) for part in pipe.components.values()]
 
 def test_parts_are_exchanged(notebook: Notebook) -> None:
     """Another scheduler, half precision of one part, slices: set in one cell, used in the other."""
+    notebook.once(PARTS)
+    notebook.once(PIPELINE)
     notebook.gpu(
         """
         from diffusers import EulerDiscreteScheduler
@@ -116,11 +122,15 @@ def test_parts_are_exchanged(notebook: Notebook) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_is_loaded(notebook: Notebook, tmp_path: Path) -> None:
     """``save_pretrained`` in a GPU cell, ``from_pretrained`` in a plain one, drawn in a GPU cell.
 
     The weights travel as the names of their files.
     """
+    notebook.once(PARTS)
+    notebook.once(PIPELINE)
+    notebook.cell("again = draw(torch.Generator().manual_seed(2), 2)")
     folder = str(tmp_path / "pipeline")
     notebook.gpu(f"pipe.save_pretrained({folder!r})")
     notebook.cell(
@@ -135,15 +145,18 @@ def test_a_saved_pipeline_is_loaded(notebook: Notebook, tmp_path: Path) -> None:
         notebook.cell(
             """
             print([(np.asarray(a) == np.asarray(b)).all().item() for a, b in zip(again, loaded)])
-            print(pipe is not own, torch.equal(pipe.unet.conv_in.weight, unet.conv_in.weight))
+            pipe, saved = own, pipe
+            print(pipe is not saved, torch.equal(saved.unet.conv_in.weight, unet.conv_in.weight))
             """
         )
         == "[True, True]\nTrue True"
     )
 
 
+@pytest.mark.slow
 def test_a_network_is_trained(notebook: Notebook) -> None:
     """Noise prediction with ``EMAModel``: weights and averages are those of a plain training."""
+    notebook.once(PARTS)
     notebook.cell(
         """
         import copy
@@ -168,7 +181,8 @@ def test_a_network_is_trained(notebook: Notebook) -> None:
                 ema.step(model.parameters())
             return loss.item()
 
-        state, twin = training(unet), training(copy.deepcopy(unet))
+        pupil = copy.deepcopy(unet)
+        state, twin = training(pupil), training(copy.deepcopy(unet))
         torch.manual_seed(4); here = train(*twin, steps=3); torch.manual_seed(4)
         """
     )
@@ -177,7 +191,7 @@ def test_a_network_is_trained(notebook: Notebook) -> None:
     assert (
         notebook.cell(
             """
-            pairs = list(zip(unet.parameters(), twin[0].parameters(), strict=True))
+            pairs = list(zip(pupil.parameters(), twin[0].parameters(), strict=True))
             pairs += zip(state[2].shadow_params, twin[2].shadow_params, strict=True)
             print(here == there, all(torch.equal(a, b) for a, b in pairs))
             print(state[2].optimization_step)

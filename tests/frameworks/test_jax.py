@@ -8,6 +8,8 @@ from tests.frameworks.notebook import Notebook
 
 pytest.importorskip("jax")
 
+IMPORTS = "import os, sys\nimport numpy as np"
+JAX = "import jax, jax.numpy as jnp"
 PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 
 
@@ -16,7 +18,9 @@ def test_the_device_is_set_before_the_import(notebook: Notebook) -> None:
 
     The notebook's own environment has nothing of this, before and afterwards.
     """
-    notebook.cell("import os, sys\nimport numpy as np\nvalues = np.arange(12.0).reshape(3, 4)")
+    notebook.once(IMPORTS)
+    notebook.restart_worker()
+    notebook.cell("values = np.arange(12.0).reshape(3, 4)")
     told = f"print(os.environ.get({PREALLOCATE!r}), os.environ['CUDA_VISIBLE_DEVICES'] == '')"
     assert notebook.gpu(f"print('jax' in sys.modules)\n{told}") == "False\nfalse True"
     notebook.gpu(
@@ -43,6 +47,8 @@ def test_the_device_is_set_before_the_import(notebook: Notebook) -> None:
 
 def test_a_training_loop_with_compiled_functions(notebook: Notebook) -> None:
     """``jit`` and ``grad`` of notebook functions, a tree of parameters, and what it learned."""
+    notebook.once(IMPORTS)
+    notebook.once(JAX)
     notebook.cell(
         """
         def predict(params, x):
@@ -72,7 +78,7 @@ def test_a_training_loop_with_compiled_functions(notebook: Notebook) -> None:
 
         x = jnp.linspace(-2, 2, 64)[:, None]
         y = jnp.sin(2 * x)
-        params = start(key)
+        params = start(jax.random.key(7))
         here = train(params, 50)
         """
     )
@@ -92,6 +98,7 @@ def test_a_training_loop_with_compiled_functions(notebook: Notebook) -> None:
 
 def test_settings_cross(notebook: Notebook) -> None:
     """``jax.config.update`` in a plain cell holds in GPU cells, and the other way round."""
+    notebook.once(JAX)
     notebook.cell("jax.config.update('jax_enable_x64', True)")
     assert notebook.gpu("wide = jnp.arange(3.0)\nprint(wide.dtype)") == "float64"
     notebook.gpu("jax.config.update('jax_enable_x64', False)")
@@ -100,6 +107,7 @@ def test_settings_cross(notebook: Notebook) -> None:
 
 def test_the_users_choice_wins(notebook: Notebook) -> None:
     """What a plain cell sets of the memory that JAX takes is what a fresh worker has."""
+    notebook.once(IMPORTS)
     notebook.cell(f"os.environ[{PREALLOCATE!r}] = 'true'")
     notebook.restart_worker()
     assert notebook.gpu(f"print(os.environ[{PREALLOCATE!r}])") == "true"
@@ -111,7 +119,9 @@ def test_the_users_choice_wins(notebook: Notebook) -> None:
 def test_torch_and_jax_in_one_worker(notebook: Notebook) -> None:
     """Both compute in one cell, on each other's values."""
     pytest.importorskip("torch")
-    notebook.cell("import torch\nlayer = torch.nn.Linear(4, 2)")
+    notebook.once(IMPORTS)
+    notebook.once(JAX)
+    notebook.cell("import torch\nlayer = torch.nn.Linear(4, 2)\nweights = jnp.ones((3, 4))")
     notebook.gpu(
         """
         with torch.no_grad():

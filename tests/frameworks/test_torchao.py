@@ -11,23 +11,26 @@ from tests.frameworks.notebook import Notebook
 pytest.importorskip("torch")
 pytest.importorskip("torchao")
 
+MODEL = """
+import copy, torch
+from torch import nn
+from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+
+torch.manual_seed(0)
+plain = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8)).eval()
+x = torch.randn(4, 64)
+"""
 CONFIGS = ["Int8WeightOnlyConfig", "Float8WeightOnlyConfig"]
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_quantised_in_a_plain_cell(notebook: Notebook, config: str) -> None:
     """Weights that were quantised in the notebook are the same in the worker, and stay there."""
+    notebook.once(MODEL)
     notebook.cell(
         f"""
-        import copy, torch
-        from torch import nn
-        from torchao.quantization import {config}, quantize_
-
-        torch.manual_seed(0)
-        plain = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8)).eval()
         model = copy.deepcopy(plain)
         quantize_(model, {config}())
-        x = torch.randn(4, 64)
         weights = [model[0].weight, model[2].weight]
         with torch.inference_mode():
             here = model(x)
@@ -52,9 +55,9 @@ def test_quantised_in_a_plain_cell(notebook: Notebook, config: str) -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_quantised_in_a_gpu_cell(notebook: Notebook, config: str) -> None:
     """A GPU cell quantises the notebook's model in place; plain cells compute with it."""
+    notebook.once(MODEL)
     notebook.cell(
         f"""
-        from torchao.quantization import {config}, quantize_
         model, other = copy.deepcopy(plain), copy.deepcopy(plain)
         quantize_(other, {config}())
         layer = model[0]
@@ -79,7 +82,14 @@ def test_quantised_in_a_gpu_cell(notebook: Notebook, config: str) -> None:
 
 def test_files_of_quantised_weights(notebook: Notebook, tmp_path: Path) -> None:
     """A state_dict saved by one kind of cell is loaded by the other."""
-    notebook.cell(f"path = {str(tmp_path / 'weights.pt')!r}")
+    notebook.once(MODEL)
+    notebook.cell(
+        f"""
+        path = {str(tmp_path / "weights.pt")!r}
+        model = copy.deepcopy(plain)
+        quantize_(model, Int8WeightOnlyConfig())
+        """
+    )
     notebook.gpu("torch.save(model.state_dict(), path)")
     assert (
         notebook.cell(
@@ -87,7 +97,7 @@ def test_files_of_quantised_weights(notebook: Notebook, tmp_path: Path) -> None:
             fresh = copy.deepcopy(plain)
             fresh.load_state_dict(torch.load(path, weights_only=False), assign=True)
             with torch.inference_mode():
-                print(torch.equal(fresh(x), there))
+                print(torch.equal(fresh(x), model(x)))
             """
         )
         == "True"

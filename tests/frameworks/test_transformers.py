@@ -11,23 +11,57 @@ from tests.frameworks.notebook import Notebook
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+ENCODER = """
+import copy
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+from transformers import get_linear_schedule_with_warmup
+
+torch.manual_seed(0)
+config = BertConfig(
+    vocab_size=500, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+    intermediate_size=96, max_position_embeddings=64, num_labels=3,
+)
+encoder = BertForSequenceClassification(config).eval()
+ids, labels = torch.randint(0, 500, (12, 16)), torch.randint(0, 3, (12,))
+"""
+
+DECODER = """
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+torch.manual_seed(2)
+decoder = LlamaForCausalLM(LlamaConfig(
+    vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, intermediate_size=128, max_position_embeddings=128,
+    tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+)).eval()
+prompt = torch.tensor([[1, 17, 42, 99]])
+"""
+
+TOKENIZER = """
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+sentences = ["the cat sat on the mat", "a dog ran over the hill", "the hill is green"] * 4
+raw = Tokenizer(models.BPE(unk_token="<unk>"))
+raw.normalizer, raw.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+special = ["<pad>", "<s>", "</s>", "<unk>"]
+trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=special)
+raw.train_from_iterator(sentences, trainer)
+tokenizer = PreTrainedTokenizerFast(
+    tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+    unk_token="<unk>", model_max_length=64,
+)
+"""
+
 
 def test_an_encoder_is_trained_in_a_gpu_cell(notebook: Notebook) -> None:
     """Weights, optimizer and schedule are those of a plain training afterwards, bit for bit."""
+    notebook.once(ENCODER)
     notebook.cell(
         """
-        import copy
-        import torch
-        from transformers import BertConfig, BertForSequenceClassification
-        from transformers import get_linear_schedule_with_warmup
-
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=500, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
-            intermediate_size=96, max_position_embeddings=64, num_labels=3,
-        )
-        encoder = BertForSequenceClassification(config)
-        ids, labels = torch.randint(0, 500, (12, 16)), torch.randint(0, 3, (12,))
+        pupil = copy.deepcopy(encoder)
 
         def training(model):
             optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -42,9 +76,9 @@ def test_an_encoder_is_trained_in_a_gpu_cell(notebook: Notebook) -> None:
             model.eval()
             return out.loss.item()
 
-        state = training(encoder)
+        state = training(pupil)
         twin = training(copy.deepcopy(encoder))
-        before = [id(p) for p in encoder.parameters()]
+        before = [id(p) for p in pupil.parameters()]
         torch.manual_seed(1)
         losses = [train(*twin), train(*twin)]
         torch.manual_seed(1)
@@ -56,8 +90,8 @@ def test_an_encoder_is_trained_in_a_gpu_cell(notebook: Notebook) -> None:
     assert (
         notebook.cell(
             """
-            print(there == losses, [id(p) for p in encoder.parameters()] == before)
-            pairs = zip(encoder.parameters(), twin[0].parameters(), strict=True)
+            print(there == losses, [id(p) for p in pupil.parameters()] == before)
+            pairs = zip(pupil.parameters(), twin[0].parameters(), strict=True)
             print(all(torch.equal(a, b) for a, b in pairs), state[2].get_last_lr())
             print(state[2].get_last_lr() == twin[2].get_last_lr())
             """
@@ -69,6 +103,7 @@ def test_an_encoder_is_trained_in_a_gpu_cell(notebook: Notebook) -> None:
 
 def test_outputs_come_home_as_what_they_are(notebook: Notebook) -> None:
     """A model's output keeps its class, its fields and the sharing between them."""
+    notebook.once(ENCODER)
     notebook.gpu(
         """
         with torch.no_grad():
@@ -93,17 +128,9 @@ def test_a_decoder_generates(notebook: Notebook) -> None:
 
     Embedding and output layer stay one parameter, and a cache from one cell serves the next.
     """
+    notebook.once(DECODER)
     notebook.cell(
         """
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        torch.manual_seed(2)
-        decoder = LlamaForCausalLM(LlamaConfig(
-            vocab_size=300, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, intermediate_size=128, max_position_embeddings=128,
-            tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-        )).eval()
-        prompt = torch.tensor([[1, 17, 42, 99]])
         settings = [
             dict(do_sample=False),
             dict(do_sample=True, top_p=0.9),
@@ -147,6 +174,7 @@ def test_a_decoder_generates(notebook: Notebook) -> None:
 
 def test_a_streamer_prints_while_the_cell_runs(notebook: Notebook) -> None:
     """A streamer and a stopping criterion of the notebook are called in the worker."""
+    notebook.once(DECODER)
     notebook.cell(
         """
         from transformers import StoppingCriteria
@@ -176,21 +204,12 @@ def test_a_streamer_prints_while_the_cell_runs(notebook: Notebook) -> None:
 
 def test_a_pipeline_with_a_tokenizer_made_on_the_spot(notebook: Notebook) -> None:
     """A pipeline classifies and writes in a GPU cell what it does in a plain one."""
+    for needed in (ENCODER, DECODER, TOKENIZER):
+        notebook.once(needed)
     notebook.cell(
         """
-        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-        from transformers import PreTrainedTokenizerFast, pipeline
+        from transformers import pipeline
 
-        sentences = ["the cat sat on the mat", "a dog ran over the hill", "the hill is green"] * 4
-        raw = Tokenizer(models.BPE(unk_token="<unk>"))
-        raw.normalizer, raw.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
-        special = ["<pad>", "<s>", "</s>", "<unk>"]
-        trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=special)
-        raw.train_from_iterator(sentences, trainer)
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=raw, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-            unk_token="<unk>", model_max_length=64,
-        )
         classify = pipeline("text-classification", model=encoder, tokenizer=tokenizer, device="cpu")
         continued = pipeline("text-generation", model=decoder, tokenizer=tokenizer, device="cpu")
         """
@@ -217,6 +236,8 @@ def test_a_pipeline_with_a_tokenizer_made_on_the_spot(notebook: Notebook) -> Non
 
 def test_from_pretrained_of_a_folder_saved_on_the_spot(notebook: Notebook, tmp_path: Path) -> None:
     """A model saved by a GPU cell is loaded by a plain one; its weights travel as their file."""
+    notebook.once(DECODER)
+    notebook.once(TOKENIZER)
     notebook.cell(
         f"""
         from transformers import AutoModelForCausalLM, AutoTokenizer
