@@ -10,7 +10,7 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import contents, exchange, memo, opaque
+from zerokernel.crossing import contents, exchange, memo, opaque, order
 from zerokernel.crossing.buffers import CHUNK, byte_array, dirty_runs
 from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
@@ -192,8 +192,10 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
         geometry, pieces, _ = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
-        kind, changed, removed = state
+        kind, changed, removed, names = state
         _write_attributes(item, kind, changed, removed)
+        if names is not None:
+            order.sort_attributes(_attributes(item), names)
     elif form == "exchange":
         exchange.swap(item, state)
     elif form == "adopt":
@@ -201,6 +203,7 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     elif form == "dict":
         kind, attributes = state
         _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
+        order.sort_attributes(_attributes(item), list(attributes))
     else:
         restorer = restorer_of(item)
         assert restorer is not None
