@@ -15,10 +15,11 @@ from zerokernel.crossing.buffers import CHUNK, byte_array, dirty_runs
 from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
-from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker, Packer
 from zerokernel.crossing.restorers import restorer_of
 from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
+from zerokernel.crossing.unpickling import Unpacker
 
 NAMES, EXTRA, CHANGES, END, ARRAYS = "names", "extra", "changes", "end", "arrays"
 
