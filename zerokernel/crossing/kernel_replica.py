@@ -129,6 +129,7 @@ class KernelReplica:
         self.names_at_ship = dict(self.namespace)
         self.worker_only -= self.namespace.keys()
         gone = self.ledger.take_gone()
+        self.snapshot.bury(set(gone))
         for token in gone:
             self.labels.pop(token, None)
         header = {
