@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import Notebook
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -119,6 +119,45 @@ def test_parts_are_exchanged(notebook: Notebook) -> None:
             """
         )
         == "[True, True]\nEulerDiscreteScheduler True FrozenDict\n3 EulerDiscreteScheduler"
+    )
+
+
+def test_a_pipeline_placed_in_a_plain_cell(notebook: Notebook) -> None:
+    """``pipe.to("cuda")`` and offloading by model: the pictures are those of the CPU."""
+    for needed in (ON_DEVICE, PARTS, PIPELINE):
+        notebook.once(needed)
+    notebook.cell(
+        """
+        import copy
+        here = draw(torch.Generator().manual_seed(5))[0]
+        before = [id(part) for part in pipe.components.values()]
+        pipe.to("cuda")
+        placed = {str(part.device) for part in (pipe.unet, pipe.vae, pipe.text_encoder)}
+        """
+    )
+    notebook.gpu("there = draw(torch.Generator().manual_seed(5))[0]")
+    notebook.gpu("drawn = draw(torch.Generator('cuda').manual_seed(5))[0]")
+    assert (
+        notebook.cell(
+            """
+            print(placed, pipe.device, (np.asarray(here) == np.asarray(there)).all())
+            own = draw(torch.Generator("cuda").manual_seed(5))[0]
+            print((np.asarray(own) == np.asarray(drawn)).all(), drawn.size)
+            print([id(part) for part in pipe.components.values()] == before)
+            pipe.enable_model_cpu_offload()
+            """
+        )
+        == "{'cuda:0'} cuda:0 True\nTrue (16, 16)\nTrue"
+    )
+    notebook.gpu("offloaded = draw(torch.Generator().manual_seed(5))[0]")
+    assert (
+        notebook.cell(
+            """
+            print((np.asarray(here) == np.asarray(offloaded)).all(), pipe.unet.device)
+            pipe.remove_all_hooks(); pipe.to("cpu")
+            """
+        )
+        == "True cpu"
     )
 
 

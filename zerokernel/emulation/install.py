@@ -19,6 +19,7 @@ from zerokernel.emulation import (
     getters,
     mode,
     movement,
+    operators,
     parallel,
     rules,
     storages,
@@ -72,7 +73,7 @@ def install(profile: DeviceProfile, *, from_the_start: bool = False) -> None:
 def _patches() -> list[Patch]:
     parts = (
         *(storages, getters, autograd, functions, cuda_module, casting),
-        *(threads, compiling, defaults, parallel, wrappers),
+        *(threads, compiling, defaults, parallel, wrappers, operators),
     )
     table = [patch for part in parts for patch in part.patches()]
     return [*table, Patch(torch, "Generator", generators.Generator)]
