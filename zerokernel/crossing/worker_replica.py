@@ -429,7 +429,7 @@ class WorkerReplica:
         self._contents.begin(lambda: set(map(id, living)))
 
     def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
-        return opaque.digest(item, plan, self._cutting)
+        return opaque.Digests(self._cutting, self._holdings.find).of(item, plan)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self._namespace, True, self._holdings)
