@@ -16,6 +16,7 @@ from typing import Any
 import xxhash
 
 from zerokernel.crossing import mapped_files
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.mapped_files import PAGE, Area, Part
 from zerokernel.errors import CannotTravel
 
@@ -212,7 +213,7 @@ def _place(owner: Any) -> tuple[int, int] | None:
             return None
         return mapped_files.address_of(owner), len(owner)
     resizable: Any = getattr(owner, "resizable", None)
-    if resizable is None or owner.device.type != "cpu" or resizable() or not owner.nbytes():
+    if resizable is None or resizable() or not owner.nbytes() or holding(owner) is not None:
         return None
     return owner.data_ptr(), owner.nbytes()
 

@@ -29,12 +29,14 @@ from zerokernel.crossing import (
     frames,
     functions,
     mappings,
+    placement,
     tensors,
     travel,
     variables,
 )
 from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.contents import Contents, Labels
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.mapped_files import Part
 
@@ -61,7 +63,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.specs: list[Any] = []
         self.wanted: set[str] = set()
         self.met: dict[int, Any] = {}
-        self.notes: list[Any] = []
+        self.placed: list[Any] = []
         self._worlds: dict[int, functions.World] = {}
         self._memory = arrays.MemoryMap()
         self._mapped = 0
@@ -206,10 +208,17 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return frames.recipe(obj)
 
     def reduce_storage(self, obj: Any) -> Reduced:
-        """A storage's bytes, or where they lie in an array."""
-        if obj.device.type != "cpu":
-            self.notes.append(obj)
-        else:
+        """A storage's bytes, or where they lie in an array; and its place."""
+        place = placement.place_of(obj)
+        reduced = self._reduce_bytes(obj)
+        if place is None:
+            return reduced
+        self.placed.append(obj)
+        make, recipe, *rest = reduced
+        return (placed, (place, make, *recipe), *rest)
+
+    def _reduce_bytes(self, obj: Any) -> Reduced:
+        if holding(obj) is None:
             if not self._mapped:
                 self._memory.add(self.known_buffers())
             self._memory.add(self.owners[self._mapped :])
@@ -369,6 +378,9 @@ class Unpacker(pickle.Unpickler):
             # The notebook's own class is the notebook's: nothing is written while staging.
             **_class_makers(rewrite=in_worker),
             "take": owners.__getitem__,
+            "placed": lambda place, make, *recipe: placement.put(
+                make(*recipe), place, in_worker=in_worker
+            ),
             "take_storage": lambda index: tensors.storage_of_file(owners[index]),
             "take_mapping": lambda index, position: mappings.made(owners[index], position),
             "put_pieces": lambda item, pieces: mappings.put(item, pieces, owners),
@@ -443,6 +455,11 @@ def fill_class(kind: Any, contents: Any) -> None:
 
 def take(index: int) -> Any:
     """Stands in the payload for the owner of a buffer."""
+    raise NotImplementedError("bound while unpickling")
+
+
+def placed(place: Any, make: Any, *recipe: Any) -> Any:
+    """Stands in the payload for a storage that is somewhere else than in host memory."""
     raise NotImplementedError("bound while unpickling")
 
 
