@@ -268,7 +268,9 @@ def test_results_come_home_once(devices: Pair) -> None:
 
 def test_another_worker_gets_all_again(devices: Pair) -> None:
     """When the worker is lost nothing is: what it made on the device is the notebook's, and moves."""
-    devices.cell("import torch; r = torch.ones(300_000, device='cuda'); m = torch.nn.Linear(9, 9, device='cuda')")
+    devices.cell(
+        "import torch; r = torch.ones(300_000, device='cuda'); m = torch.nn.Linear(9, 9, device='cuda')"
+    )
     devices.kernel.forget_worker()
     devices.reset_worker()
     assert devices.namespace["r"].sum().item() == 300_000
