@@ -1,4 +1,4 @@
-"""What the crossing asks of a device's memory: the real one, its code on the host, the pretended."""
+"""What the crossing asks of the memory of devices: real ones, and one that pretends."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_writing(memory: DeviceMemory, size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_labels_tell_which_chunk_changed(memory: DeviceMemory, size: int) -> None:
-    """One label a chunk; equal bytes have equal ones, also elsewhere; one bit changes only its own."""
+    """One label a chunk; equal bytes have equal ones anywhere; one bit changes only its own."""
     data = some(size)
     storage = memory.place(data, 0)
     before = memory.labels(storage)

@@ -24,7 +24,7 @@ from zerokernel.crossing import device_memory
 from zerokernel.crossing.pretended_memory import PretendedMemory
 device_memory.pretend(PretendedMemory(2))
 """
-LOOK = "from zerokernel.crossing import device_memory; _result = device_memory._in_use.pretended.look()"
+LOOK = "from zerokernel.crossing.device_memory import _in_use; _result = _in_use.pretended.look()"
 BIG = 300_000
 """Numbers of 32 bits: more than one chunk."""
 
@@ -180,7 +180,8 @@ def test_pinned_memory_and_other_layouts(pair: Pair) -> None:
         "q = torch.ones(2).pin_memory(); s2 = (s + s).coalesce(); m = torch.ones(2, device='meta')"
     )
     names = pair.namespace
-    assert names["p"].is_pinned() and names["q"].is_pinned()
+    assert names["p"].is_pinned()
+    assert names["q"].is_pinned()
     assert str(names["s2"].device) == "cuda:0"
     assert names["s2"].to_dense().sum().item() == 6
     assert str(names["m"].device) == "meta"
@@ -267,9 +268,10 @@ def test_results_come_home_once(devices: Pair) -> None:
 
 
 def test_another_worker_gets_all_again(devices: Pair) -> None:
-    """When the worker is lost nothing is: what it made on the device is the notebook's, and moves."""
+    """When the worker is lost nothing is: what it made on the device is the notebook's."""
     devices.cell(
-        "import torch; r = torch.ones(300_000, device='cuda'); m = torch.nn.Linear(9, 9, device='cuda')"
+        "import torch; r = torch.ones(300_000, device='cuda')\n"
+        "m = torch.nn.Linear(9, 9, device='cuda')"
     )
     devices.kernel.forget_worker()
     devices.reset_worker()
