@@ -52,8 +52,12 @@ class WorkerReplica:
 
     def __init__(self, namespace: dict[str, Any], detection: str = "auto") -> None:
         self._namespace = namespace
-        self._contents = Contents(detection)
+        self._detection = detection
         self._own = {n: value for n, value in namespace.items() if n != "__main__"}
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._contents = Contents(self._detection)
         self._holdings = Holdings()
         self._snapshot = Snapshot(self._digest)
         self._labels: dict[int, Labels] = {}
@@ -70,6 +74,13 @@ class WorkerReplica:
         self._shares_files = False
         self._shows_devices = False  # whether the notebook has tensors on devices
         self._sees = False  # whether the cell can reach anything that is known
+
+    def forget(self) -> None:
+        """Lets go of everything; the kernel does the same, and sends what is needed by value."""
+        for name in [name for name in self._namespace if not self._is_shells(name)]:
+            del self._namespace[name]
+        self._namespace.update(self._own)
+        self._begin_anew()
 
     # -- in ----------------------------------------------------------------------------
 
