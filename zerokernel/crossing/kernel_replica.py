@@ -19,7 +19,7 @@ from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.mapped_files import Mapped, machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
-from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker, Packer
 from zerokernel.crossing.reach import walk
 from zerokernel.crossing.resizing import Resized, sizes_of
 from zerokernel.crossing.shipment import (
@@ -38,6 +38,7 @@ from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
 from zerokernel.crossing.undisturbed import others_may_run, undisturbed
+from zerokernel.crossing.unpickling import Unpacker
 from zerokernel.errors import CannotTravel
 
 _MANY = 500  # objects of a shipment that is noted while the worker loads it
@@ -129,6 +130,7 @@ class KernelReplica:
         self.names_at_ship = dict(self.namespace)
         self.worker_only -= self.namespace.keys()
         gone = self.ledger.take_gone()
+        self.snapshot.bury(set(gone))
         for token in gone:
             self.labels.pop(token, None)
         header = {
@@ -151,13 +153,7 @@ class KernelReplica:
         self.settle()
         self._begin()
         self._look_closely()
-        changed, absent = set(self.stale), dict[str, str]()
-        present = {name for name in names if name in self.namespace and not self._stays(name)}
-        try:
-            draft = self._pack(present, changed, {}, absent, {})
-        except Exception as error:
-            absent = self._offenders(present, changed, error)
-            draft = self._pack(present, changed, {}, absent, {})
+        draft, absent = self._pack_what_can(set(names), set(self.stale), {}, {})
         wanted = {name for name in draft.packer.wanted if not self._stays(name)}
         return draft, absent, wanted | absent.keys()
 
@@ -207,18 +203,23 @@ class KernelReplica:
     ) -> Shipment:
         self._number += 2
         header["number"] = self._number
-        present = {name for name in names if name in self.namespace and not self._stays(name)}
-        absent: dict[str, str] = {}
-        try:
-            draft = self._pack(present, changed, header, absent, extra)
-        except Exception as error:
-            absent = self._offenders(present, changed, error)
-            draft = self._pack(present, changed, header, absent, extra)
+        draft, absent = self._pack_what_can(names, changed, header, extra)
         shipment = draft.finish(absent)
         self._unsettled = draft
         if shipment.object_count < _MANY or others_may_run():
             self.settle()
         return shipment
+
+    def _pack_what_can(
+        self, names: set[str], changed: set[int], header: Any, extra: Mapping[str, Any]
+    ) -> tuple[Draft, dict[str, str]]:
+        """A draft with the names that can travel, and of each other one why it cannot."""
+        present = {name for name in names if name in self.namespace and not self._stays(name)}
+        try:
+            return self._pack(present, changed, header, {}, extra), {}
+        except Exception as error:
+            absent = self._offenders(present, changed, error)
+            return self._pack(present, changed, header, absent, extra), absent
 
     @without_collector
     def settle(self) -> None:

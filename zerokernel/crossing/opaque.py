@@ -25,7 +25,10 @@ class Digested:
     holds: frozenset[int]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Digested) and self.value == other.value
+        if not isinstance(other, Digested) or self.value != other.value:
+            return False
+        # An attribute that was deleted and set again is the last one from then on.
+        return not isinstance(self.value, dict) or list(self.value) == list(other.value)
 
     def __hash__(self) -> int:
         return hash(self.value)
@@ -92,15 +95,23 @@ def changed_state(item: Any, before: Digested | None, now: Digested) -> dict[str
 
 def delta(
     item: Any, before: Digested | None, changed: dict[str, Any]
-) -> tuple[type, dict[str, Any], list[str]]:
-    """The class, the attributes among what changed, and the names of those that went.
+) -> tuple[type, dict[str, Any], list[str], list[str] | None]:
+    """How an object with ``__getstate__`` came to be as it is.
 
     What ``__getstate__`` adds to the attributes is for a ``__setstate__``, which is not called.
+
+    Returns:
+        The class, the attributes among what changed, the names of those that went, and the order
+        of the names, None where it follows from the other three.
     """
     own = _attributes(item)
-    state = item.__getstate__().keys() & own.keys()
-    gone = [key for key in _digests(before) if key is not _CLASS and key not in state]
-    return type(item), {key: value for key, value in changed.items() if key in own}, gone
+    written = {key: value for key, value in changed.items() if key in own}
+    names = [key for key in item.__getstate__() if key in own]
+    known = [key for key in _digests(before) if key is not _CLASS]
+    staying = set(names)
+    gone = [key for key in known if key not in staying]
+    grown = dict.fromkeys([*(key for key in known if key in staying), *written])
+    return type(item), written, gone, None if list(grown) == names else names
 
 
 def is_translated(item: Any, changed: dict[str, Any]) -> bool:

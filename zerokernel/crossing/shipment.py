@@ -10,7 +10,7 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import contents, exchange, memo, opaque
+from zerokernel.crossing import contents, exchange, memo, opaque, order
 from zerokernel.crossing.buffers import (
     CHUNK,
     byte_array,
@@ -23,9 +23,10 @@ from zerokernel.crossing.contents import Labels
 from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
-from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker, Packer
 from zerokernel.crossing.restorers import restorer_of
 from zerokernel.crossing.tokens import SPACE
+from zerokernel.crossing.unpickling import Unpacker
 
 NAMES, EXTRA, CHANGES, END, ARRAYS = "names", "extra", "changes", "end", "arrays"
 
@@ -200,8 +201,10 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
         geometry, pieces, _ = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
-        kind, changed, removed = state
+        kind, changed, removed, names = state
         _write_attributes(item, kind, changed, removed)
+        if names is not None:
+            order.sort_attributes(_attributes(item), names)
     elif form == "exchange":
         exchange.swap(item, state)
     elif form == "adopt":
@@ -209,6 +212,7 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     elif form == "dict":
         kind, attributes = state
         _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
+        order.sort_attributes(_attributes(item), list(attributes))
     else:
         restorer = restorer_of(item)
         assert restorer is not None

@@ -16,7 +16,7 @@ from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.mapped_files import machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
-from zerokernel.crossing.pickling import CuttingPacker, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker
 from zerokernel.crossing.reach import walk
 from zerokernel.crossing.replacing import patches
 from zerokernel.crossing.shipment import (
@@ -35,6 +35,7 @@ from zerokernel.crossing.shipment import (
 from zerokernel.crossing.sieve import Sieve
 from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.tokens import Holdings
+from zerokernel.crossing.unpickling import Unpacker
 
 
 class WorkerReplica:
