@@ -11,6 +11,7 @@ from operator import is_
 from types import MappingProxyType
 from typing import Any
 
+from zerokernel import emulation
 from zerokernel.crossing import functions, opaque, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, OBJECTS_PER_LABEL, byte_array
 from zerokernel.crossing.contents import Contents, Labels
@@ -136,6 +137,7 @@ class KernelReplica:
             "gone": gone,
             "worker_only": sorted(self.worker_only),
             "machine": machine() if self.files_travel else "",
+            "emulates": emulation.is_expected(),
         }
         with undisturbed():
             return self._send(set(names), changed, header, extra)
