@@ -35,6 +35,8 @@ def set_aside(state: SchedulerState, event: SliceSetAside, now: float) -> None:
         state.out.setback = f"{record.slice.name} was set aside" if event.reason else ""
         state.requeue_from_unusable()
         lease = record.lease
+        if event.spoils and lease is not None:
+            lease.spoiled = lease.spoiled or event.reason
         if event.lost and lease is not None and lease.granted_at is not None:
             state.cut_short(lease, f"{Cause.DEVICE_LOST}: {event.reason}", now)
         elif event.lost and record.occupant is not None:

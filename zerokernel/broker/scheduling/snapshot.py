@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.broker.scheduling.records import Session, SliceRecord
+from zerokernel.broker.scheduling.sizes import describe
 from zerokernel.broker.scheduling.waiting import expected_starts, remaining
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ def snapshot(state: SchedulerState, now: float) -> dict[str, Any]:
     """Gives slices, queue and sessions, JSON-able. Times are seconds, memory bytes."""
     return {
         "sizes": list(state.sizes()),
+        "offers": [describe(one) for one in state.offers()],
         "slices": [_slice(record, now) for record in state.slices.values()],
         "queue": _queue(state, now),
         "sessions": [_session(session, now) for session in state.sessions.values()],
@@ -30,6 +32,9 @@ def _slice(record: SliceRecord, now: float) -> dict[str, Any]:
         "size": one.size,
         "memory": one.memory,
         "simulated": one.simulated,
+        "kind": one.kind,
+        "capability": list(one.capability),
+        "limits": dict(one.limits),
         "state": _slice_state(record),
         "reason": record.set_aside,
         "session": who.id if who is not None else "",
@@ -45,7 +50,7 @@ def _slice_state(record: SliceRecord) -> str:
         return "set aside"
     worker = record.occupant.worker if record.occupant is not None else None
     if worker is None:
-        return "free"
+        return "cleaning" if record.cleaning else "free"
     return "parked" if worker.stopping_at is None else "ending"
 
 
