@@ -100,8 +100,8 @@ class CellPlan:
         return f"{queue}; the next slice is free in {seconds(max(0.0, min(waits)))} at the latest"
 
     def _is_open(self, one: Mapping[str, Any]) -> bool:
-        """Free, or with a parked worker, which is ours or gives way."""
-        return one["state"] in ("free", "parked")
+        """Free or nearly, or with a parked worker, which is ours or gives way."""
+        return one["state"] in ("free", "cleaning", "parked")
 
     def data(self) -> dict[str, str]:
         """Gives the display's representations by MIME type."""

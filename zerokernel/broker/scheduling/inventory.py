@@ -20,7 +20,9 @@ def slices_changed(state: SchedulerState, event: SlicesChanged, now: float) -> N
         if record.removed and record.occupant is not None and record.lease is None:
             state.stop(record.occupant, "evicted: its slice was removed", now)
     for one in event.slices:
-        state.slices.setdefault(one.id, SliceRecord(one)).slice = one
+        # Of one that was not here a moment ago nobody knows what it holds.
+        unknown = SliceRecord(one, last_user="" if one.is_cleaned else None)
+        state.slices.setdefault(one.id, unknown).slice = one
     state.drop_removed()
     state.out.setback = "the slices changed"
     state.requeue_from_unusable()

@@ -49,7 +49,7 @@ def impossible(message: RequestLease, there: Sequence[Slice]) -> str:
 
 def _wish(message: RequestLease) -> str:
     parts = [f"of size {message.size!r}"] if message.size else []
-    parts += [f"with {in_gigabytes(message.memory)} of memory"] if message.memory else []
+    parts += [f"with {message.memory / 1e9:g} GB of memory"] if message.memory else []
     parts += [f"of capability {in_words(message.capability)}"] if any(message.capability) else []
     return " and ".join(parts) or "of any size"
 

@@ -44,13 +44,15 @@ def _slice(record: SliceRecord, now: float) -> dict[str, Any]:
 
 
 def _slice_state(record: SliceRecord) -> str:
-    if record.lease is not None:
+    if record.lease is not None and not record.cleaning:
         return "leased"
     if record.set_aside:
         return "set aside"
+    if record.cleaning:
+        return "cleaning"
     worker = record.occupant.worker if record.occupant is not None else None
     if worker is None:
-        return "cleaning" if record.cleaning else "free"
+        return "free"
     return "parked" if worker.stopping_at is None else "ending"
 
 
