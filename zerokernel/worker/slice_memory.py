@@ -92,12 +92,12 @@ def _account(torch: Any, namespace: Mapping[str, Any]) -> str:
     unnamed = allocated - sum(size for _, size in held)
     if unnamed > 0:
         parts.append(f"no name of this cell {_gb(unnamed)}")
-    named = f" ({', '.join(parts)})" if parts else ""
-    return (
-        f"{_MARK}{os.environ.get(NAME, 'the slice')} has {_gb(total)}; {_gb(allocated)} of "
-        f"it were held{named}. Delete what is not needed any more, or ask for a larger slice: "
-        "%%gpu --memory; %gpu lists what there is."
-    )
+    has = f"{_MARK}{os.environ.get(NAME, 'the slice')} has {_gb(total)}"
+    larger = "ask for a larger slice: %%gpu --memory; %gpu lists what there is."
+    if not parts:
+        return f"{has}; nothing of it is held any more. This call alone needs more: {larger}"
+    held_now = f"still held: {_gb(allocated)} ({', '.join(parts)})"
+    return f"{has}; {held_now}. Delete what is not needed any more, or {larger}"
 
 
 def holders(torch: Any, namespace: Mapping[str, Any]) -> list[tuple[str, int]]:
