@@ -136,7 +136,8 @@ class Session:
         names = describe(self._shell, body, code).names
         with self._busy:
             found = forecast(self._connection.replica, names)
-        return CellPlan(found, options.size, options.duration, self._connection.id, status)
+        wish = (options.memory, options.capability)
+        return CellPlan(found, options.size, options.duration, self._connection.id, status, *wish)
 
     def _check_size(self, size: str) -> None:
         if size and size not in self.sizes():

@@ -19,7 +19,7 @@ from traitlets import Instance, Type
 from traitlets.config import Config
 
 from zerokernel.crossing.shell import travels_by_name
-from zerokernel.worker import namespace
+from zerokernel.worker import namespace, slice_memory
 from zerokernel.worker.output import PublishingSession
 
 AskInput = Callable[[str, bool], str]
@@ -55,6 +55,7 @@ class WorkerShell(ZMQInteractiveShell):
     def showtraceback(self, *arguments: Any, **options: Any) -> None:
         """Shows the cell's lines up to a name that could not be fetched, not our own."""
         namespace.hide_frames(sys.exc_info()[1])
+        slice_memory.explain(sys.exc_info()[1], self.user_ns)
         super().showtraceback(*arguments, **options)
 
     @contextlib.contextmanager

@@ -45,7 +45,7 @@ from zerokernel.messages import (
     TaskStuck,
 )
 from zerokernel.wire import Channel, Received
-from zerokernel.worker import history, namespace
+from zerokernel.worker import history, namespace, slice_memory
 from zerokernel.worker.cell_loop import CellLoop
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
@@ -409,6 +409,7 @@ def bind_slice(bind: Bind) -> None:
     os.environ.update(ZEROKERNEL_SLICE=bind.slice_id, ZEROKERNEL_LEASE=bind.lease)
     if not bind.simulated and "torch" in sys.modules:
         sys.modules["torch"].cuda.init()
+    slice_memory.take(bind)
 
 
 def _timed(action: Any) -> float:
