@@ -11,8 +11,9 @@ from operator import is_
 from types import MappingProxyType
 from typing import Any
 
+from zerokernel import emulation
 from zerokernel.crossing import functions, opaque, travel
-from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, OBJECTS_PER_LABEL, byte_array
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.mapped_files import Mapped, machine
@@ -136,6 +137,7 @@ class KernelReplica:
             "gone": gone,
             "worker_only": sorted(self.worker_only),
             "machine": machine() if self.files_travel else "",
+            "emulates": emulation.is_expected(),
         }
         with undisturbed():
             return self._send(set(names), changed, header, extra)
@@ -317,7 +319,8 @@ class KernelReplica:
         living = [
             item for token in self._unseen or () if (item := self.ledger.peek(token)) is not None
         ]
-        return sum(map(self.contents.cost, living)) < len(self.ledger) * HASHED_PER_OBJECT
+        walked = len(self.ledger) - OBJECTS_PER_LABEL * len(living)
+        return walked > 0 and sum(map(self.contents.cost, living)) < walked * HASHED_PER_OBJECT
 
     def _asking(self, packer: Packer) -> dict[int, set[str]]:
         """The known functions that read names which do not travel yet, and these names.
@@ -453,7 +456,7 @@ class KernelReplica:
 
     def digest(self, item: Any, plan: Plan) -> opaque.Digested:
         """The digest of an opaque object."""
-        return opaque.digest(item, plan, self._cutting)
+        return opaque.Digests(self._cutting, self.ledger.find).of(item, plan)
 
     def _plain(self, stream: io.BytesIO) -> Packer:
         packer = Packer(stream, self.namespace, in_worker=False)

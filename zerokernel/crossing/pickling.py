@@ -21,6 +21,7 @@ from zerokernel.crossing import (
     exceptions,
     frames,
     functions,
+    placement,
     reducers,
     stand_ins,
     tensors,
@@ -29,6 +30,7 @@ from zerokernel.crossing import (
 )
 from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.contents import Contents, Labels
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.mapped_files import Part
 
@@ -53,7 +55,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.specs: list[Any] = []
         self.wanted: set[str] = set()
         self.met: dict[int, Any] = {}
-        self.notes: list[Any] = []
+        self.placed: list[Any] = []
         self._worlds: dict[int, functions.World] = {}
         self._memory = arrays.MemoryMap()
         self._mapped = 0
@@ -205,10 +207,17 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return frames.recipe(obj)
 
     def reduce_storage(self, obj: Any) -> Reduced:
-        """A storage's bytes, or where they lie in an array."""
-        if obj.device.type != "cpu":
-            self.notes.append(obj)
-        else:
+        """A storage's bytes, or where they lie in an array; and its place."""
+        place = placement.place_of(obj)
+        reduced = self._reduce_bytes(obj)
+        if place is None:
+            return reduced
+        self.placed.append(obj)
+        make, recipe, *rest = reduced
+        return (stand_ins.placed, (place, make, *recipe), *rest)
+
+    def _reduce_bytes(self, obj: Any) -> Reduced:
+        if holding(obj) is None:
             if not self._mapped:
                 self._memory.add(self.known_buffers())
             self._memory.add(self.owners[self._mapped :])

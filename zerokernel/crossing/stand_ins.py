@@ -41,6 +41,11 @@ def take(index: int) -> Any:
     raise NotImplementedError("bound while unpickling")
 
 
+def placed(place: Any, make: Any, *recipe: Any) -> Any:
+    """Stands in the payload for a storage that is somewhere else than in host memory."""
+    raise NotImplementedError("bound while unpickling")
+
+
 def take_array(index: int, dtype: Any, writeable: bool) -> Any:
     """Stands in the payload for an array that owns a buffer."""
     raise NotImplementedError("bound while unpickling")

@@ -8,7 +8,15 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from zerokernel.crossing import arrays, classes, functions, mappings, stand_ins, tensors
+from zerokernel.crossing import (
+    arrays,
+    classes,
+    functions,
+    mappings,
+    placement,
+    stand_ins,
+    tensors,
+)
 
 
 class Receiver:
@@ -47,6 +55,9 @@ class Unpacker(pickle.Unpickler):
             # The notebook's own class is the notebook's: nothing is written while staging.
             **_class_makers(rewrite=in_worker),
             "take": owners.__getitem__,
+            "placed": lambda place, make, *recipe: placement.put(
+                make(*recipe), place, in_worker=in_worker
+            ),
             "take_storage": lambda index: tensors.storage_of_file(owners[index]),
             "take_mapping": lambda index, position: mappings.made(owners[index], position),
             "put_pieces": lambda item, pieces: mappings.put(item, pieces, owners),

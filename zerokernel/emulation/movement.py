@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from zerokernel.emulation import files
 from zerokernel.emulation.devices import (
     CPU,
+    PLAIN,
     EmulatedDevice,
     device_of,
     devices,
@@ -105,7 +107,24 @@ def duplicate(tensor: Any) -> Any:
         return tensor.clone()
     if copying.lazily and _may_wait(tensor):
         return torch._lazy_clone(tensor)
-    return torch.ops.aten._to_copy.default(tensor)
+    shown = _shown_again(tensor)
+    return torch.ops.aten._to_copy.default(tensor) if shown is None else shown
+
+
+def _shown_again(tensor: Any) -> Any:
+    """Another tensor over the file that a tensor shows; None where it has memory of its own."""
+    if type(tensor) not in PLAIN or tensor.is_quantized or tensor.is_conj() or tensor.is_neg():
+        return None
+    if (tensor.requires_grad and torch.is_grad_enabled()) or not tensor.is_contiguous():
+        return None
+    if tensor.untyped_storage().resizable():
+        return None  # torch's own memory, or a library's that says so
+    size = tensor.numel() * tensor.element_size()
+    storage = files.shown_again(torch._C.TensorBase.data_ptr(tensor), size)
+    if storage is None:
+        return None
+    with torch._C.DisableTorchFunction():
+        return torch.empty(0, dtype=tensor.dtype).set_(storage, 0, tensor.size(), tensor.stride())
 
 
 def _may_wait(tensor: Any) -> bool:

@@ -213,7 +213,16 @@ class CellRun:
     def _ask_for_lease(self) -> None:
         options = self._options
         self._connection.want(self._request)
-        self._broker.tell(RequestLease(self._request, options.size, options.duration, options.firm))
+        self._broker.tell(
+            RequestLease(
+                self._request,
+                options.size,
+                options.duration,
+                options.firm,
+                options.memory,
+                options.capability,
+            )
+        )
 
     def _find_next_broker(self) -> None:
         """Goes on under the next broker; a cell that runs does not even need one.

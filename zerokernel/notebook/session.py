@@ -136,7 +136,8 @@ class Session:
         names = describe(self._shell, body, code).names
         with self._busy:
             found = forecast(self._connection.replica, names)
-        return CellPlan(found, options.size, options.duration, self._connection.id, status)
+        wish = (options.memory, options.capability)
+        return CellPlan(found, options.size, options.duration, self._connection.id, status, *wish)
 
     def _check_size(self, size: str) -> None:
         if size and size not in self.sizes():
@@ -196,6 +197,12 @@ class Session:
         self._connection.client.send(EndWorker(self._connection.id))
         self._connection.drop_worker()
         return "The worker was ended; the next %%gpu cell gets a fresh one."
+
+    def has_worker(self) -> bool:
+        """Whether a worker holds something of this notebook."""
+        if self._connection.link is not None:
+            self._connection.refresh()
+        return self._connection.link is not None
 
     def overview(self) -> dict[str, Any]:
         """The broker's status, and this session's part in it, for `%gpu`."""
