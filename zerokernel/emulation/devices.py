@@ -39,6 +39,10 @@ class EmulatedDevice:
     def __repr__(self) -> str:
         return f"<emulated {self.device}: {self.allocated} bytes>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, here or in another process, is the device of that number."""
+        return (numbered, (self.index,))
+
 
 class Tag:
     """Says that a storage is on a device; it lives and dies with the storage."""
@@ -54,6 +58,9 @@ class Tag:
 
     def __del__(self) -> None:
         self.on.allocated -= self.nbytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Tag, (self.on, self.nbytes))
 
 
 def _rise(tag: Tag, total: int) -> None:
@@ -118,6 +125,13 @@ class _Devices:
 
 
 devices = _Devices()
+
+
+def numbered(index: int) -> EmulatedDevice:
+    """The device of a number, also where this process has fewer."""
+    while len(devices.all) <= index:
+        devices.all.append(EmulatedDevice(len(devices.all)))
+    return devices.all[index]
 
 
 def _forget_marks() -> None:
