@@ -301,7 +301,6 @@ made = []
 SUBCLASSES = [
     Operation(WRAPPED + "z = Wrapped(x) + 1\nstr(z.device), z.inner, made[0]", value=None),
     Operation(WRAPPED + "(Wrapped(x) @ Wrapped(sq)).inner"),
-    Operation(WRAPPED + "z = copy.deepcopy(Wrapped(x)) + Wrapped(y)\nz.inner"),
     *each(
         "class Own(torch.Tensor): pass\nF.relu(x.as_subclass(Own)) + 1",
         "class Own(torch.Tensor): pass\nF.dropout(x.as_subclass(Own), training=False)",

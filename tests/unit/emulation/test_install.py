@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -191,6 +193,19 @@ for device in ("cpu", "cuda"):
 def test_what_a_subclass_is_asked_of_its_memory() -> None:
     """A class that hands every function on, as torchao's do, is answered."""
     assert in_a_process(ADDRESS) == "True -1 False False False\nTrue 0 True False True\n"
+
+
+def test_a_copy_of_a_tag_is_on_the_same_device() -> None:
+    """Tensors of tensors carry one among their attributes, which are copied and pickled."""
+    emulation.emulate()
+    try:
+        from zerokernel.emulation.devices import ATTRIBUTE, Tag, devices
+
+        carried = {ATTRIBUTE: Tag(devices.at(0), 0)}
+        for copied in (copy.deepcopy(carried), pickle.loads(pickle.dumps(carried))):
+            assert copied[ATTRIBUTE].on is devices.at(0)
+    finally:
+        emulation.remove()
 
 
 COMPILED = """
