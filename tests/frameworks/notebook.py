@@ -5,11 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-import pytest
-
 from tests.acceptance.cells import phases
 from tests.kernels import Kernel, Run
-from zerokernel import emulation
 
 ENVIRONMENT = {
     "ZEROKERNEL_DEVICES": "simulated",
@@ -28,9 +25,6 @@ from zerokernel.emulation import DeviceProfile
 zerokernel.emulate(DeviceProfile(count=2))
 """
 """From then on the notebook has devices, as one that was written for a machine with GPUs."""
-needs_placement = pytest.mark.skipif(
-    not hasattr(emulation, "index_of"), reason="tensors on an emulated device do not cross here"
-)
 
 
 class Notebook:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import ON_DEVICE, Notebook, needs_placement, needs_placement
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -191,7 +191,6 @@ def test_device_map_auto(notebook: Notebook, tmp_path: Path) -> None:
     )
 
 
-@needs_placement
 def test_models_over_two_devices(notebook: Notebook, tmp_path: Path) -> None:
     """``device_map="balanced"`` in a plain cell: layers on two devices answer in a GPU cell."""
     pytest.importorskip("transformers")
@@ -232,7 +231,6 @@ def test_models_over_two_devices(notebook: Notebook, tmp_path: Path) -> None:
     )
 
 
-@needs_placement
 def test_an_accelerator_on_the_device(notebook: Notebook) -> None:
     """``Accelerator()`` of a plain cell has the device, and trains there in a GPU cell."""
     notebook.once(IMPORTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import ON_DEVICE, Notebook, needs_placement
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -122,7 +122,6 @@ def test_parts_are_exchanged(notebook: Notebook) -> None:
     )
 
 
-@needs_placement
 def test_a_pipeline_placed_in_a_plain_cell(notebook: Notebook) -> None:
     """``pipe.to("cuda")`` and offloading by model: the pictures are those of the CPU."""
     for needed in (ON_DEVICE, PARTS, PIPELINE):

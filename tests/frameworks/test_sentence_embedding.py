@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.frameworks.notebook import ON_DEVICE, Notebook, needs_placement
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
@@ -53,7 +53,6 @@ def test_sentences_are_embedded_and_searched(notebook: Notebook) -> None:
     )
 
 
-@needs_placement
 def test_it_finds_the_device(notebook: Notebook) -> None:
     """Loaded without a word about devices it is on the device, and answers as on the CPU."""
     notebook.once(MODEL)

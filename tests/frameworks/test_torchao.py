@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import ON_DEVICE, Notebook, needs_placement
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("torchao")
@@ -105,7 +105,6 @@ def test_files_of_quantised_weights(notebook: Notebook, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@needs_placement
 def test_on_a_device(notebook: Notebook, config: str) -> None:
     """Quantised before or after it was placed in a plain cell, a model answers in a GPU cell."""
     notebook.once(ON_DEVICE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import ON_DEVICE, Notebook, needs_placement
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -270,7 +270,6 @@ def test_from_pretrained_of_a_folder_saved_on_the_spot(notebook: Notebook, tmp_p
     )
 
 
-@needs_placement
 def test_a_model_placed_in_a_plain_cell(notebook: Notebook, tmp_path: Path) -> None:
     """``from_pretrained(device_map="cuda")`` and ``.to("cuda")``: used there, in either cell."""
     for needed in (ON_DEVICE, ENCODER, DECODER, TOKENIZER):
