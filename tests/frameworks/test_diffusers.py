@@ -63,14 +63,19 @@ def draw(generator, count=1):
 """
 
 
+def make(notebook: Notebook) -> None:
+    """Makes the pipeline once; the device first, which diffusers looks for when imported."""
+    for needed in (ON_DEVICE, PARTS, PIPELINE):
+        notebook.once(needed)
+
+
 def test_a_pipeline_draws(notebook: Notebook) -> None:
     """Prompt in, picture out: the same picture from a GPU cell and from a plain one.
 
     The generator goes on where the other kind of cell has left it, and a callback of the
     notebook has seen each step.
     """
-    notebook.once(PARTS)
-    notebook.once(PIPELINE)
+    make(notebook)
     notebook.cell(
         """
         steps.clear()
@@ -97,8 +102,7 @@ def test_a_pipeline_draws(notebook: Notebook) -> None:
 
 def test_parts_are_exchanged(notebook: Notebook) -> None:
     """Another scheduler, half precision of one part, slices: set in one cell, used in the other."""
-    notebook.once(PARTS)
-    notebook.once(PIPELINE)
+    make(notebook)
     notebook.gpu(
         """
         from diffusers import EulerDiscreteScheduler
@@ -124,8 +128,7 @@ def test_parts_are_exchanged(notebook: Notebook) -> None:
 
 def test_a_pipeline_placed_in_a_plain_cell(notebook: Notebook) -> None:
     """``pipe.to("cuda")`` and offloading by model: the pictures are those of the CPU."""
-    for needed in (ON_DEVICE, PARTS, PIPELINE):
-        notebook.once(needed)
+    make(notebook)
     notebook.cell(
         """
         import copy
@@ -167,8 +170,7 @@ def test_a_saved_pipeline_is_loaded(notebook: Notebook, tmp_path: Path) -> None:
 
     The weights travel as the names of their files.
     """
-    notebook.once(PARTS)
-    notebook.once(PIPELINE)
+    make(notebook)
     notebook.cell("again = draw(torch.Generator().manual_seed(2), 2)")
     folder = str(tmp_path / "pipeline")
     notebook.gpu(f"pipe.save_pretrained({folder!r})")
@@ -195,7 +197,7 @@ def test_a_saved_pipeline_is_loaded(notebook: Notebook, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_network_is_trained(notebook: Notebook) -> None:
     """Noise prediction with ``EMAModel``: weights and averages are those of a plain training."""
-    notebook.once(PARTS)
+    make(notebook)
     notebook.cell(
         """
         import copy
