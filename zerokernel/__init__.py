@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zerokernel.ambient.cuda import emulate
+    from zerokernel.ambient.device_use import free_device_memory
     from zerokernel.ambient.on_worker import on_worker
     from zerokernel.ambient.table import register_setting
     from zerokernel.errors import GpuDeadline
 
 __version__ = "0.1.0"
-__all__ = ["GpuDeadline", "__version__", "emulate", "on_worker", "register_setting"]
+__all__ = [
+    "GpuDeadline",
+    "__version__",
+    "emulate",
+    "free_device_memory",
+    "on_worker",
+    "register_setting",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +32,10 @@ def __getattr__(name: str) -> Any:
         from zerokernel.ambient.cuda import emulate
 
         return emulate
+    if name == "free_device_memory":
+        from zerokernel.ambient.device_use import free_device_memory
+
+        return free_device_memory
     if name == "on_worker":
         from zerokernel.ambient.on_worker import on_worker
 

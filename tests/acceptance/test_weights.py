@@ -51,6 +51,15 @@ def _file(path: Path) -> None:
         file.truncate(start + 2 * LAYER)
 
 
+ON_DEVICE = """
+import zerokernel; zerokernel.emulate()
+model.to("cuda"); x = x.to("cuda")
+with torch.no_grad():
+    here = float(model(x)[0])
+print(here, model[1].weight.device)
+"""
+
+
 def _own_bytes(kernel: Kernel) -> int:
     """Memory that is the kernel's alone, in bytes."""
     rows = Path(f"/proc/{kernel.pid}/smaps_rollup").read_text().splitlines()
@@ -79,6 +88,11 @@ def test_a_model_larger_than_the_kernels_memory_is_placed_and_used(
     run = kernel.run(f"%%gpu\n{USE}")
     assert run.status == "ok", run.reply
     assert plain(kernel, told) == f"{expected * 3} 2.5 0.5"
+    assert plain(kernel, ON_DEVICE) == f"{expected * 5} cuda:0"
+    run = kernel.run(f"%%gpu\n{USE}\n    where = str(model[1].weight.device)")
+    assert run.status == "ok", run.reply
+    assert _sent(run) < 1 << 20
+    assert plain(kernel, f"print(where); {told}") == f"cuda:0\n{expected * 5} 3.5 0.5"
     assert _own_bytes(kernel) - before < 64 << 20
     own_machine.close_kernels()
 

@@ -86,6 +86,18 @@ def test_buffers_arrive_whole(pair: Pair, sizes: list[int]) -> None:
     assert [bytes(b) for b in received.buffers] == data
 
 
+def test_thousands_of_small_buffers_arrive_whole(pair: Pair) -> None:
+    """More than one system call takes, empty ones and large ones among them."""
+    ours, theirs = pair
+    data = [os.urandom(size) for size in [0, 1, 7, 4096, 0, 100] * 400 + [0, 70_000, 3]]
+    thread = send_in_thread(ours, Stage(()), [memoryview(d) for d in data])
+    received = theirs.receive(10)
+    thread.join()
+    assert [bytes(b) for b in received.buffers] == data
+    ours.send(Interrupt())
+    assert theirs.receive(5).message == Interrupt()
+
+
 def test_arena_is_used_again(pair: Pair) -> None:
     """A second and a larger third large buffer arrive whole too."""
     ours, theirs = pair

@@ -25,6 +25,16 @@ def torch_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="session")
+def cuda_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """The same, and both have an emulated `cuda` device."""
+    pytest.importorskip("torch")
+    directory = tmp_path_factory.mktemp("cuda-pair")
+    pair = Pair(directory, libraries=ALL_LIBRARIES, emulated=True)
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(scope="session")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two plain kernels."""
     twins = Pair(tmp_path_factory.mktemp("twins"), leased=False, libraries=ALL_LIBRARIES)

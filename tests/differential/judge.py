@@ -70,6 +70,7 @@ class Side:
         *,
         leased: bool,
         libraries: str,
+        emulated: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -82,11 +83,14 @@ class Side:
             "OPENBLAS_NUM_THREADS": "1",
             "IPYTHONDIR": str(directory.parent / f"{directory.name}-ipython"),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "ZEROKERNEL_EMULATE_CUDA": str(emulated),
         }
         self.kernel = Kernel(environment, directory=directory)
         try:
             if leased:
                 self.kernel.load_extension()
+            elif emulated:
+                self.silently("import zerokernel; zerokernel.emulate(); del zerokernel")
             prelude = self.kernel.run(PRELUDE.format(libraries=libraries), silent=True)
             assert prelude.status == "ok", prelude
         except BaseException:
@@ -181,7 +185,8 @@ class Pair:
     """A plain kernel and a leasing one, used for program after program.
 
     ``libraries`` are imported in both at the start, because their random generators have to
-    be seeded before a program begins. ``environment`` is added to that of the leasing kernel.
+    be seeded before a program begins. ``emulated`` gives both an emulated `cuda` device.
+    ``environment`` is added to that of the leasing kernel.
     """
 
     def __init__(
@@ -190,21 +195,24 @@ class Pair:
         *,
         leased: bool = True,
         libraries: str = "numpy",
+        emulated: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._directory, self._leased, self._libraries = directory, leased, libraries
+        self._emulated = emulated
         self._environment = environment
         self._sides: tuple[Side, Side] | None = None
 
     def _both(self) -> tuple[Side, Side]:
         if self._sides is None:
-            left = Side(self._directory / "left", leased=False, libraries=self._libraries)
+            kind: dict[str, Any] = {"libraries": self._libraries, "emulated": self._emulated}
+            left = Side(self._directory / "left", leased=False, **kind)
             try:
                 right = Side(
                     self._directory / "right",
                     leased=self._leased,
-                    libraries=self._libraries,
                     environment=self._environment,
+                    **kind,
                 )
             except BaseException:
                 left.close()

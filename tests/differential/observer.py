@@ -540,6 +540,8 @@ class Observer:
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "manual_seed"):
             torch.default_generator.manual_seed(0)
+            if torch.cuda.is_available():
+                torch.cuda.manual_seed_all(0)
         if pyplot := sys.modules.get("matplotlib.pyplot"):
             pyplot.close("all")
             sys.modules["matplotlib"].rcdefaults()

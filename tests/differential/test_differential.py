@@ -12,10 +12,16 @@ KNOWN_DIFFERENCES: dict[str, str] = {}
 @pytest.mark.parametrize("program", as_cases(load_all(), KNOWN_DIFFERENCES))
 def test_gpu_cells_are_local_cells(program: Program, request: pytest.FixtureRequest) -> None:
     """Outputs, replies and the whole namespace agree, cell by cell, with a plain run."""
-    uses_torch = any("torch" in cell.source for cell in program.cells)
-    pair: Pair = request.getfixturevalue("torch_pair" if uses_torch else "pair")
+    pair: Pair = request.getfixturevalue(_pair_for(program))
     differences = pair.differences(program)
     assert not differences, f"{program.purpose}\n\n" + "\n\n".join(differences)
+
+
+def _pair_for(program: Program) -> str:
+    if program.name.startswith("cuda-"):
+        return "cuda_pair"
+    uses_torch = any("torch" in cell.source for cell in program.cells)
+    return "torch_pair" if uses_torch else "pair"
 
 
 def test_known_differences_are_programs() -> None:

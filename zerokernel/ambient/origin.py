@@ -6,6 +6,8 @@ import functools
 import site
 import sys
 import sysconfig
+from itertools import repeat
+from operator import is_
 from types import ModuleType
 
 
@@ -27,6 +29,16 @@ def is_installed(module: ModuleType) -> bool:
     """Whether a module belongs to Python or to an installed package."""
     path = getattr(module, "__file__", None)
     return path is None or is_installed_file(path)
+
+
+def is_held_by_library(item: object) -> bool:
+    """Whether an installed module has a global that is this object."""
+    modules = (m for m in tuple(sys.modules.values()) if getattr(m, "__file__", None) is not None)
+    return any(
+        any(map(is_, tuple(vars(module).values()), repeat(item)))
+        for module in modules
+        if is_installed(module)
+    )
 
 
 def is_users(name: str, path: str | None) -> bool:

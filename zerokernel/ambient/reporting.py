@@ -9,7 +9,7 @@ import weakref
 from types import FunctionType
 from typing import Any
 
-from zerokernel.ambient.origin import is_installed
+from zerokernel.ambient.origin import is_held_by_library, is_installed
 from zerokernel.ambient.setting import GONE, Setting
 
 
@@ -104,8 +104,7 @@ class _Loggers:
     def _users(self, name: str, logger: logging.Logger) -> tuple[Any, Any]:
         if name not in self._seen:
             self._seen.add(name)
-            top = sys.modules.get(name.partition(".")[0])
-            if name != _ROOT and top is not None and is_installed(top):
+            if name != _ROOT and _is_librarys(name, logger):
                 self._take_for_theirs(name, [*logger.handlers, *logger.filters])
         theirs = self._theirs
         return (
@@ -130,6 +129,12 @@ class _Loggers:
 
     def _kept(self, items: Any) -> list[Any]:
         return [item for item in items if item in self._theirs]
+
+
+def _is_librarys(name: str, logger: logging.Logger) -> bool:
+    """Whether a logger belongs to an installed library, which need not call it by its own name."""
+    top = sys.modules.get(name.partition(".")[0])
+    return (top is not None and is_installed(top)) or is_held_by_library(logger)
 
 
 loggers = _Loggers()

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from zerokernel.ambient import on_import, on_worker, reporting, table
+from zerokernel.ambient import cuda, on_import, on_worker, reporting, table
 from zerokernel.ambient.local_modules import Ran, local_modules
+from zerokernel.ambient.process import SHARING
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.setting import GONE
 from zerokernel.ambient.versions import versions
@@ -84,6 +85,7 @@ class Surroundings:
         Returns:
             One sentence for each package of which both sides have different versions.
         """
+        cuda.objects_loaded()
         if len(sys.modules) != self._imported and self._agreed is not None:
             before = {name: v for name, v in self._agreed.items() if not table.is_live(name)}
             table.apply(table.diff(table.capture(), before))
@@ -117,10 +119,13 @@ class Surroundings:
         if self._agreed is not None or not self._in_worker:
             return delta
         present = table.capture()
-        return {
+        whole = {
             name: table.with_removals(name, present.get(name), value)
             for name, value in delta.items()
         }
+        # What the notebook has not set itself; as both then agree, it never gets there.
+        missing = {k: v for k, v in SHARING.items() if k not in delta.get("environ", SHARING)}
+        return {**whole, "environ": whole["environ"] | missing} if missing else whole
 
 
 @contextmanager
@@ -141,6 +146,7 @@ def begin(*, in_worker: bool) -> None:
     A forkserver calls this for its workers, which inherit it; again after it imported more.
     """
     on_import.around_repetitions(_repeating)
+    cuda.begin(in_worker=in_worker)
     reporting.loggers.start()
     local_modules.start()
     if in_worker:

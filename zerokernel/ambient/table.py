@@ -9,6 +9,7 @@ from typing import Any
 
 from zerokernel.ambient import on_import, on_worker
 from zerokernel.ambient.context import CONTEXT
+from zerokernel.ambient.cuda import DEVICES, PROFILE
 from zerokernel.ambient.libraries import LIBRARIES
 from zerokernel.ambient.process import PROCESS
 from zerokernel.ambient.randomness import GENERATORS
@@ -35,11 +36,13 @@ def _put_registered(changes: dict[str, Any]) -> None:
 _settings: dict[str, Setting] = {
     setting.name: setting
     for setting in (
+        PROFILE,  # first: what names a device needs one
         *PROCESS,
         *SHELL,
         *REPORTING,
         *LIBRARIES,
         *GENERATORS,
+        *DEVICES,  # after the seed, which writes to their generators too
         *CONTEXT,
         Setting("imported", on_import.imported, on_import.imported_elsewhere, keyed=True),
         Setting("versions", versions.read, versions.told, keyed=True),

@@ -53,6 +53,7 @@ seconds: a cell that holds the interpreter's lock for a minute must not look lik
 _LARGEST_MESSAGE = 16 << 20
 _JOIN_SECONDS = 1.0
 _HAND_OVER_SECONDS = 0.002
+"""A sender waits so long for its message to be on its way: far more than that takes."""
 
 
 class BrokerClient:

@@ -10,6 +10,7 @@ from typing import Any
 
 import xxhash
 
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.mapped_files import Mapped, Part, map_again
 
 IN_BAND = 64 * 1024
@@ -87,7 +88,10 @@ def readable_view(owner: Any) -> memoryview:
 
 
 def byte_array(owner: Any) -> Any:
-    """The memory of an array, storage or bytes-like object as one flat uint8 array, uncopied."""
+    """The memory of an array, storage or bytes-like object as one flat uint8 array.
+
+    It is uncopied, but for storages on a device.
+    """
     import numpy as np
 
     if isinstance(owner, np.ndarray):
@@ -126,8 +130,9 @@ def _storage_bytes(storage: Any) -> Any:
 
     if storage.nbytes() == 0:
         return np.empty(0, np.uint8)
-    if storage.device.type != "cpu":
-        storage = storage.cpu()
+    memory = holding(storage)
+    if memory is not None:
+        return memory.read(storage, 0, storage.nbytes())
     return np.asarray(Window(storage))
 
 
@@ -148,6 +153,9 @@ class Window:
 
 HASHED_PER_OBJECT = 30_000
 """The bytes that are hashed in the time in which one object is walked."""
+
+OBJECTS_PER_LABEL = 10
+"""The objects that are walked in the time that a buffer costs besides its hashing."""
 
 
 def size_of(owner: Any) -> int:
@@ -172,7 +180,7 @@ def digests(owner: Any) -> Digests:
 def small_bytes(owner: Any) -> bytes:
     """A copy of all bytes, in the order of memory; for small buffers faster than a view."""
     flags = getattr(owner, "flags", None)
-    if flags is None and owner.device.type == "cpu":
+    if flags is None and holding(owner) is None:
         return ctypes.string_at(owner.data_ptr(), owner.nbytes())
     if flags is not None and flags.forc:
         data: bytes = owner.tobytes("A")
@@ -199,6 +207,31 @@ def dirty_runs(before: Digests | None, now: Digests, size: int) -> list[tuple[in
         else:
             runs.append((start, stop))
     return runs
+
+
+def bytes_for(owner: Any, runs: Iterable[tuple[int, int]]) -> Any:
+    """The same as `byte_array`, of which only these ranges (start, stop) are read."""
+    import numpy as np
+
+    memory = holding(owner)
+    if memory is None:
+        return byte_array(owner)
+    data = np.empty(size_of(owner), np.uint8)  # pages that nobody writes to take no memory
+    for start, stop in runs:
+        data[start:stop] = memory.read(owner, start, stop)
+    return data
+
+
+def write_pieces(owner: Any, pieces: Iterable[tuple[int, int, Any]]) -> None:
+    """Writes bytes into a buffer: start, stop and what is to be there."""
+    memory = holding(owner)
+    target = memoryview(byte_array(owner)) if memory is None else None
+    for start, stop, source in pieces:
+        data = byte_array(source)
+        if memory is not None:
+            memory.write(owner, start, data)
+        elif target is not None:
+            target[start:stop] = data
 
 
 def total(views: Iterable[memoryview]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import xxhash
 
 from zerokernel.crossing import mapped_files
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.mapped_files import PAGE, Area, Part
 from zerokernel.errors import CannotTravel
 
@@ -125,14 +126,19 @@ class FileWindows:
     def find(self, owner: Any) -> Window | None:
         """The window that a buffer is; None for any other buffer, at the cost of a look at it."""
         place = _place(owner)
-        if place is None or not mapped_files.tells_own_pages():
+        found = None if place is None else self.at(*place)
+        if found is None or isinstance(owner, mmap.mmap):
+            return found
+        # A tensor over memory that others write to is none.
+        return found if found.area.private or not found.area.writable else None
+
+    def at(self, address: int, size: int) -> Window | None:
+        """The window that begins at an address and has so many bytes; None where no file shows."""
+        if not mapped_files.tells_own_pages():
             return None
-        address, size = place
         area = self._area_at(address)
         if area is None or address + size > area.stop:
             return None
-        if not (area.private or not area.writable or isinstance(owner, mmap.mmap)):
-            return None  # a tensor over memory that others write to
         return Window(address, size, area)
 
     def _area_at(self, address: int) -> Area | None:
@@ -212,7 +218,7 @@ def _place(owner: Any) -> tuple[int, int] | None:
             return None
         return mapped_files.address_of(owner), len(owner)
     resizable: Any = getattr(owner, "resizable", None)
-    if resizable is None or owner.device.type != "cpu" or resizable() or not owner.nbytes():
+    if resizable is None or resizable() or not owner.nbytes() or holding(owner) is not None:
         return None
     return owner.data_ptr(), owner.nbytes()
 

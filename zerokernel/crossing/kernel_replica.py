@@ -11,14 +11,15 @@ from operator import is_
 from types import MappingProxyType
 from typing import Any
 
+from zerokernel import emulation
 from zerokernel.crossing import functions, opaque, travel
-from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, OBJECTS_PER_LABEL, byte_array
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.mapped_files import Mapped, machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
-from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker, Packer
 from zerokernel.crossing.reach import walk
 from zerokernel.crossing.resizing import Resized, sizes_of
 from zerokernel.crossing.shipment import (
@@ -37,6 +38,7 @@ from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.staging import Staged
 from zerokernel.crossing.tokens import Ledger
 from zerokernel.crossing.undisturbed import others_may_run, undisturbed
+from zerokernel.crossing.unpickling import Unpacker
 from zerokernel.errors import CannotTravel
 
 _MANY = 500  # objects of a shipment that is noted while the worker loads it
@@ -128,12 +130,14 @@ class KernelReplica:
         self.names_at_ship = dict(self.namespace)
         self.worker_only -= self.namespace.keys()
         gone = self.ledger.take_gone()
+        self.snapshot.bury(set(gone))
         for token in gone:
             self.labels.pop(token, None)
         header = {
             "gone": gone,
             "worker_only": sorted(self.worker_only),
             "machine": machine() if self.files_travel else "",
+            "emulates": emulation.is_expected(),
         }
         with undisturbed():
             return self._send(set(names), changed, header, extra)
@@ -149,13 +153,7 @@ class KernelReplica:
         self.settle()
         self._begin()
         self._look_closely()
-        changed, absent = set(self.stale), dict[str, str]()
-        present = {name for name in names if name in self.namespace and not self._stays(name)}
-        try:
-            draft = self._pack(present, changed, {}, absent, {})
-        except Exception as error:
-            absent = self._offenders(present, changed, error)
-            draft = self._pack(present, changed, {}, absent, {})
+        draft, absent = self._pack_what_can(set(names), set(self.stale), {}, {})
         wanted = {name for name in draft.packer.wanted if not self._stays(name)}
         return draft, absent, wanted | absent.keys()
 
@@ -205,18 +203,23 @@ class KernelReplica:
     ) -> Shipment:
         self._number += 2
         header["number"] = self._number
-        present = {name for name in names if name in self.namespace and not self._stays(name)}
-        absent: dict[str, str] = {}
-        try:
-            draft = self._pack(present, changed, header, absent, extra)
-        except Exception as error:
-            absent = self._offenders(present, changed, error)
-            draft = self._pack(present, changed, header, absent, extra)
+        draft, absent = self._pack_what_can(names, changed, header, extra)
         shipment = draft.finish(absent)
         self._unsettled = draft
         if shipment.object_count < _MANY or others_may_run():
             self.settle()
         return shipment
+
+    def _pack_what_can(
+        self, names: set[str], changed: set[int], header: Any, extra: Mapping[str, Any]
+    ) -> tuple[Draft, dict[str, str]]:
+        """A draft with the names that can travel, and of each other one why it cannot."""
+        present = {name for name in names if name in self.namespace and not self._stays(name)}
+        try:
+            return self._pack(present, changed, header, {}, extra), {}
+        except Exception as error:
+            absent = self._offenders(present, changed, error)
+            return self._pack(present, changed, header, absent, extra), absent
 
     @without_collector
     def settle(self) -> None:
@@ -316,7 +319,8 @@ class KernelReplica:
         living = [
             item for token in self._unseen or () if (item := self.ledger.peek(token)) is not None
         ]
-        return sum(map(self.contents.cost, living)) < len(self.ledger) * HASHED_PER_OBJECT
+        walked = len(self.ledger) - OBJECTS_PER_LABEL * len(living)
+        return walked > 0 and sum(map(self.contents.cost, living)) < walked * HASHED_PER_OBJECT
 
     def _asking(self, packer: Packer) -> dict[int, set[str]]:
         """The known functions that read names which do not travel yet, and these names.
@@ -452,7 +456,7 @@ class KernelReplica:
 
     def digest(self, item: Any, plan: Plan) -> opaque.Digested:
         """The digest of an opaque object."""
-        return opaque.digest(item, plan, self._cutting)
+        return opaque.Digests(self._cutting, self.ledger.find).of(item, plan)
 
     def _plain(self, stream: io.BytesIO) -> Packer:
         packer = Packer(stream, self.namespace, in_worker=False)

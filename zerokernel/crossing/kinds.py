@@ -48,8 +48,8 @@ from zerokernel.crossing.parts import (
     ordered_items,
     plain_items,
 )
-from zerokernel.crossing.pickling import Receiver
 from zerokernel.crossing.restorers import restorer_for
+from zerokernel.crossing.unpickling import Receiver
 
 _LIST = Plan((ListItems(),), rank=LISTS)
 _DICT = Plan((plain_items,), rank=MAPPINGS)

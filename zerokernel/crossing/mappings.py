@@ -8,7 +8,7 @@ import mmap
 from collections.abc import Sequence
 from typing import Any
 
-from zerokernel.crossing.buffers import byte_array
+from zerokernel.crossing.buffers import write_pieces
 from zerokernel.crossing.mapped_files import Mapped
 from zerokernel.crossing.parts import BUFFERS, Part, Plan
 
@@ -49,6 +49,10 @@ def made(mapped: Mapped, position: int) -> mmap.mmap:
 
 def put(item: Any, pieces: Sequence[Any], owners: Sequence[Any]) -> None:
     """Writes byte ranges into new memory."""
-    target = byte_array(item)
-    for start, stop, data, index in pieces:
-        memoryview(target)[start:stop] = data if index is None else byte_array(owners[index])
+    write_pieces(
+        item,
+        (
+            (start, stop, data if index is None else owners[index])
+            for start, stop, data, index in pieces
+        ),
+    )

@@ -7,7 +7,7 @@ import io
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -25,59 +25,94 @@ class Digested:
     holds: frozenset[int]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Digested) and self.value == other.value
+        if not isinstance(other, Digested) or self.value != other.value:
+            return False
+        # An attribute that was deleted and set again is the last one from then on.
+        return not isinstance(self.value, dict) or list(self.value) == list(other.value)
 
     def __hash__(self) -> int:
         return hash(self.value)
 
 
-def digest(item: Any, plan: Plan, make_packer: Callable[[io.BytesIO], CuttingPacker]) -> Digested:
-    """Digests the shallow pickle of an object, known objects in it cut to their tokens.
+class Digests:
+    """Makes digests of the objects of one side.
 
-    Where a restorer writes the object, what it takes out is digested instead. An object that
-    cannot be pickled has a digest that equals no other, so it is "changed".
+    Args:
+        make_packer: Makes a pickler that cuts at known objects, for a stream.
+        find: Gives the token of a known object, None for any other.
     """
-    holds: set[int] = set()
-    try:
-        if plan.content == "getstate":
-            values = item.__getstate__()
-            if isinstance(values, dict):
-                found = {key: _one(value, make_packer, holds) for key, value in values.items()}
-                found[_CLASS] = _one(type(item), make_packer, holds)
-                return Digested(found, frozenset(holds))
-        restorer = restorer_of(item)
-        if restorer is not None:
-            state = (type(item), restorer.take(item))
-            return Digested(_one(state, make_packer, holds), frozenset(holds))
-        return Digested(_one(item, make_packer, holds, whole=True), frozenset(holds))
-    except Exception:
-        return Digested(object(), frozenset(holds))
+
+    def __init__(
+        self,
+        make_packer: Callable[[io.BytesIO], CuttingPacker],
+        find: Callable[[Any], int | None],
+    ) -> None:
+        self._make_packer = make_packer
+        self._find = find
+
+    def of(self, item: Any, plan: Plan) -> Digested:
+        """Digests the shallow pickle of an object, known objects in it cut to their tokens.
+
+        Where a restorer writes the object, what it takes out is digested instead. An object that
+        cannot be pickled has a digest that equals no other, so it is "changed".
+        """
+        holds: set[int] = set()
+        try:
+            if plan.content == "getstate":
+                values = item.__getstate__()
+                if isinstance(values, dict):
+                    found: dict[Any, Any] = {k: self._value(v, holds) for k, v in values.items()}
+                    found[_CLASS] = self._value(type(item), holds)
+                    return Digested(found, frozenset(holds))
+            restorer = restorer_of(item)
+            if restorer is not None:
+                state = (type(item), restorer.take(item))
+                return Digested(self._packed(state, holds), frozenset(holds))
+            return Digested(self._packed(item, holds, whole=True), frozenset(holds))
+        except Exception:
+            return Digested(object(), frozenset(holds))
+
+    def _value(self, value: Any, holds: set[int]) -> Any:
+        """A digest of one attribute; the same as its pickle's, but made without one if it can."""
+        kind = type(value)
+        if kind in _ATOMS and (kind is not str or len(value) <= _SHORT):
+            return kind, value
+        token = None if kind in _VALUES else self._find(value)
+        if token is None:
+            return self._packed(value, holds)
+        holds.add(token)
+        return Known(token)
+
+    def _packed(self, value: Any, holds: set[int], whole: bool = False) -> Any:
+        stream = io.BytesIO()
+        packer = self._make_packer(stream)
+        packer.spell_out(_VALUES)
+        if whole:
+            packer.dump_whole(value)
+        else:
+            packer.dump(value)
+        holds.update(packer.met)
+        made = xxhash.xxh3_128()
+        made.update(stream.getbuffer())
+        for view, spec in zip(packer.buffers, packer.specs, strict=True):
+            made.update(repr(spec).encode() if spec[0] == OF_FILE else view)
+        return made.intdigest()
 
 
-def _one(
-    value: Any,
-    make_packer: Callable[[io.BytesIO], CuttingPacker],
-    holds: set[int],
-    whole: bool = False,
-) -> Any:
-    stream = io.BytesIO()
-    packer = make_packer(stream)
-    packer.spell_out(_VALUES)
-    if whole:
-        packer.dump_whole(value)
-    else:
-        packer.dump(value)
-    holds.update(packer.met)
-    made = xxhash.xxh3_128()
-    made.update(stream.getbuffer())
-    for view, spec in zip(packer.buffers, packer.specs, strict=True):
-        made.update(repr(spec).encode() if spec[0] == OF_FILE else view)
-    return made.intdigest()
+class Known(NamedTuple):
+    """Stands for a known object among digests."""
+
+    token: int
 
 
 _VALUES = frozenset({str, bytes, int, float, complex, tuple, frozenset})
 """Types that are digested by value: whether the other side knows such an object may change while
 it does not. What an immutable container holds is cut as anywhere."""
+
+_ATOMS = frozenset({type(None), bool, int, str})
+"""Types whose objects are their own digests."""
+
+_SHORT = 200  # characters of a string that is kept instead of its hash
 
 _CLASS = object()
 """The key of the class among the digests of what ``__getstate__`` gives."""
@@ -92,15 +127,23 @@ def changed_state(item: Any, before: Digested | None, now: Digested) -> dict[str
 
 def delta(
     item: Any, before: Digested | None, changed: dict[str, Any]
-) -> tuple[type, dict[str, Any], list[str]]:
-    """The class, the attributes among what changed, and the names of those that went.
+) -> tuple[type, dict[str, Any], list[str], list[str] | None]:
+    """How an object with ``__getstate__`` came to be as it is.
 
     What ``__getstate__`` adds to the attributes is for a ``__setstate__``, which is not called.
+
+    Returns:
+        The class, the attributes among what changed, the names of those that went, and the order
+        of the names, None where it follows from the other three.
     """
     own = _attributes(item)
-    state = item.__getstate__().keys() & own.keys()
-    gone = [key for key in _digests(before) if key is not _CLASS and key not in state]
-    return type(item), {key: value for key, value in changed.items() if key in own}, gone
+    written = {key: value for key, value in changed.items() if key in own}
+    names = [key for key in item.__getstate__() if key in own]
+    known = [key for key in _digests(before) if key is not _CLASS]
+    staying = set(names)
+    gone = [key for key in known if key not in staying]
+    grown = dict.fromkeys([*(key for key in known if key in staying), *written])
+    return type(item), written, gone, None if list(grown) == names else names
 
 
 def is_translated(item: Any, changed: dict[str, Any]) -> bool:

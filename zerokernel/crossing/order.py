@@ -1,4 +1,4 @@
-"""The order of a namespace: it tells which names were deleted and bound again."""
+"""The order of names and attributes: it tells which were deleted and bound again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,23 @@ _MARK = "__doc__"  # the namespace of every module has it, and it never crosses
 def arrange(space: dict[str, Any], names: dict[str, Any]) -> None:
     """Brings names of the namespace into their order, as the last ones, and marks the end."""
     if [name for name in list(space) if name in names] != list(names):
-        # In one call, so that no thread of an earlier cell misses one meanwhile.
-        steps = chain(map(space.pop, names), map(space.__setitem__, names.keys(), names.values()))
-        deque(steps, maxlen=0)
+        _move_to_end(space, names)
     mark(space)
+
+
+def _move_to_end(space: dict[str, Any], names: dict[str, Any]) -> None:
+    # In one call, so that no other thread misses one meanwhile.
+    steps = chain(map(space.pop, names), map(space.__setitem__, names.keys(), names.values()))
+    deque(steps, maxlen=0)
+
+
+def sort_attributes(attributes: dict[str, Any], names: list[str]) -> None:
+    """Brings attributes into the order of their names, as the last ones."""
+    wanted = dict.fromkeys(names)
+    present = [name for name in list(attributes) if name in wanted]
+    ordered = [name for name in names if name in attributes]
+    if present != ordered:
+        _move_to_end(attributes, {name: attributes[name] for name in ordered})
 
 
 def mark(space: dict[str, Any]) -> None:

@@ -1,19 +1,12 @@
-"""The pickler and unpickler of both sides, and what they do for special types."""
+"""The pickler of both sides, and what it does for types that hold memory, code or a namespace."""
 
 from __future__ import annotations
 
 import contextvars
 import copyreg
-import dataclasses
 import enum
-import functools
-import gc
-import importlib
 import io
-import marshal
 import mmap
-import pickle
-import sys
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -28,17 +21,18 @@ from zerokernel.crossing import (
     exceptions,
     frames,
     functions,
-    mappings,
+    placement,
+    reducers,
+    stand_ins,
     tensors,
     travel,
     variables,
 )
 from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.contents import Contents, Labels
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.mapped_files import Part
-
-_HERE = __name__
 
 Reduced = Any
 
@@ -61,7 +55,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.specs: list[Any] = []
         self.wanted: set[str] = set()
         self.met: dict[int, Any] = {}
-        self.notes: list[Any] = []
+        self.placed: list[Any] = []
         self._worlds: dict[int, functions.World] = {}
         self._memory = arrays.MemoryMap()
         self._mapped = 0
@@ -150,8 +144,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
                 looked_up = {name: obj.__globals__[name] for name in sorted(names)}
         made = functions.recipe(obj, world)
         state = functions.finish_state(obj, looked_up)
-        finish = finish_function if world is None else finish_foreign_function
-        return (make_function, made, state, None, None, finish)
+        finish = stand_ins.finish_function if world is None else stand_ins.finish_foreign_function
+        return (stand_ins.make_function, made, state, None, None, finish)
 
     def reduce_world(self, obj: functions.World) -> Reduced:
         """Globals of functions that were made outside of the notebook and of any module."""
@@ -161,7 +155,14 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         """A notebook class by its attributes; others as cloudpickle does."""
         if not classes.can_rebuild(obj):
             return self.standard(obj)
-        return (make_class, classes.recipe(obj), classes.state(obj), None, None, fill_class)
+        return (
+            stand_ins.make_class,
+            classes.recipe(obj),
+            classes.state(obj),
+            None,
+            None,
+            stand_ins.fill_class,
+        )
 
     def reduce_member(self, obj: Any) -> Reduced:
         """A member of a notebook's enumeration as the instance that it is."""
@@ -198,18 +199,25 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         index = self.set_aside(obj, arrays.spec(obj))
         taken = (index, obj.dtype, obj.flags.writeable)
         if not kind:
-            return (take_array, taken)
-        return (take_subclass, (*taken, obj.shape, arrays.order_of(obj), *kind))
+            return (stand_ins.take_array, taken)
+        return (stand_ins.take_subclass, (*taken, obj.shape, arrays.order_of(obj), *kind))
 
     def reduce_frame(self, obj: Any) -> Reduced:
         """The inside of a pandas frame, with who shares the values."""
         return frames.recipe(obj)
 
     def reduce_storage(self, obj: Any) -> Reduced:
-        """A storage's bytes, or where they lie in an array."""
-        if obj.device.type != "cpu":
-            self.notes.append(obj)
-        else:
+        """A storage's bytes, or where they lie in an array; and its place."""
+        place = placement.place_of(obj)
+        reduced = self._reduce_bytes(obj)
+        if place is None:
+            return reduced
+        self.placed.append(obj)
+        make, recipe, *rest = reduced
+        return (stand_ins.placed, (place, make, *recipe), *rest)
+
+    def _reduce_bytes(self, obj: Any) -> Reduced:
+        if holding(obj) is None:
             if not self._mapped:
                 self._memory.add(self.known_buffers())
             self._memory.add(self.owners[self._mapped :])
@@ -224,7 +232,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         if tensors.storage_in_band(obj):
             self.note(obj)
             return (tensors.small_storage, (buffers.small_bytes(obj),))
-        return (take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
+        return (stand_ins.take, (self.set_aside(obj, ["storage", obj.nbytes()]),))
 
     def _shown_file(self, obj: Any) -> Reduced | None:
         """A storage that shows a file, by the file and what was written to its memory."""
@@ -236,16 +244,16 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return None
         window, runs = found
         index = self.set_aside_file(obj, window.part())
-        made = (take_storage, (index,))
-        return (*made, self.cut(obj, runs), None, None, put_pieces) if runs else made
+        made = (stand_ins.take_storage, (index,))
+        return (*made, self.cut(obj, runs), None, None, stand_ins.put_pieces) if runs else made
 
     def reduce_mapping(self, obj: mmap.mmap) -> Reduced:
         """A mapped file by the file, the position, and what was written to private memory."""
         window = self.windows.mapping(obj, self.by_file)
         runs = window.runs()
         index = self.set_aside_file(obj, window.part(of_its_own=True))
-        made = (take_mapping, (index, obj.tell()))
-        return (*made, self.cut(obj, runs), None, None, put_pieces) if runs else made
+        made = (stand_ins.take_mapping, (index, obj.tell()))
+        return (*made, self.cut(obj, runs), None, None, stand_ins.put_pieces) if runs else made
 
     def reduce_tensor(self, obj: Any) -> Reduced:
         """A tensor's geometry over its storage; a result with a graph keeps its exact value."""
@@ -317,7 +325,7 @@ def _cutter(
     peek = table.peek
 
     def cut(token: int, obj: Any) -> int | None:
-        if peek(token) is not obj or id(obj) in _STAND_INS or type(obj) in spelled:
+        if peek(token) is not obj or id(obj) in stand_ins.IDS or type(obj) in spelled:
             return None
         if whole and obj is whole[0]:
             whole.clear()
@@ -333,212 +341,7 @@ def _cutter(
     return persistent_id
 
 
-class Receiver:
-    """What a payload calls on the receiving side: nobody's object, and it has no state."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Does it."""
-        return self._call(*arguments)
-
-
-class Unpacker(pickle.Unpickler):
-    """Loads what a `Packer` wrote."""
-
-    def __init__(
-        self,
-        stream: io.BytesIO,
-        namespace: dict[str, Any],
-        owners: Any,
-        held: Callable[[int], Any],
-        in_worker: bool,
-    ) -> None:
-        super().__init__(stream)
-        self._held = held
-        # Nothing in here may refer to this object: a cycle would keep its memo, and with it
-        # everything that was loaded, until the collector runs.
-        bound: dict[str, Callable[..., Any]] = {
-            "make_function": functools.partial(functions.make_function, namespace),
-            # In the worker, so that a `__setstate__` that runs while loading finds its imports.
-            "finish_function": functools.partial(functions.finish_function, bind=in_worker),
-            "finish_foreign_function": functools.partial(functions.finish_function, bind=True),
-            # The notebook's own class is the notebook's: nothing is written while staging.
-            **_class_makers(rewrite=in_worker),
-            "take": owners.__getitem__,
-            "take_storage": lambda index: tensors.storage_of_file(owners[index]),
-            "take_mapping": lambda index, position: mappings.made(owners[index], position),
-            "put_pieces": lambda item, pieces: mappings.put(item, pieces, owners),
-            "take_array": lambda index, *dress: arrays.dress(owners[index], *dress),
-            "take_subclass": lambda index, dtype, writeable, shape, order, kind: arrays.make_small(
-                owners[index], dtype, shape, order, writeable, kind
-            ),
-        }
-        self._bound = {name: Receiver(call) for name, call in bound.items()}
-
-    def persistent_load(self, token: int) -> Any:
-        """The object that a token names."""
-        return self._held(token)
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Binds this module's stand-ins to this side's namespace and buffers."""
-        if module == _HERE:
-            return self._bound[name]
-        return super().find_class(module, name)
-
-
-def _class_makers(*, rewrite: bool) -> dict[str, Callable[..., Any]]:
-    found: set[type] = set()
-
-    def make(*recipe: Any) -> type:
-        made, was_here = classes.make(*recipe)
-        if was_here:
-            found.add(made)
-        return made
-
-    def fill(kind: type, contents: Any) -> None:
-        if rewrite or kind not in found:
-            classes.fill(kind, contents)
-
-    def set_methods(kind: type, methods: dict[str, Any]) -> object:
-        if rewrite or kind not in found:
-            classes.set_methods(kind, methods)
-        return object()
-
-    return {"make_class": make, "fill_class": fill, "set_methods": set_methods}
-
-
-def make_function(*recipe: Any) -> Any:
-    """Stands in the payload for `functions.make_function` with the receiver's namespace."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def finish_function(function: Any, state: Any) -> None:
-    """Stands in the payload for `functions.finish_function` of a notebook function."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def finish_foreign_function(function: Any, state: Any) -> None:
-    """Stands in the payload for `functions.finish_function` of any other function."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def make_class(*recipe: Any) -> Any:
-    """Stands in the payload for `classes.make`."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def set_methods(kind: Any, methods: Any) -> None:
-    """Stands in the payload for `classes.set_methods`."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def fill_class(kind: Any, contents: Any) -> None:
-    """Stands in the payload for `classes.fill`."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def take(index: int) -> Any:
-    """Stands in the payload for the owner of a buffer."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def take_array(index: int, dtype: Any, writeable: bool) -> Any:
-    """Stands in the payload for an array that owns a buffer."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def take_storage(index: int) -> Any:
-    """Stands in the payload for a storage that shows a file."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def take_mapping(index: int, position: int) -> Any:
-    """Stands in the payload for a mapped file."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def put_pieces(item: Any, pieces: Any) -> None:
-    """Stands in the payload for `mappings.put` with the shipment's buffers."""
-    raise NotImplementedError("bound while unpickling")
-
-
-def take_subclass(*recipe: Any) -> Any:
-    """Stands in the payload for an array of a subclass that owns a buffer."""
-    raise NotImplementedError("bound while unpickling")
-
-
 def _default(packer: Packer, obj: Any) -> Reduced:
-    return NotImplemented
-
-
-def _reduce_code(packer: Packer, obj: types.CodeType) -> Reduced:
-    return (marshal.loads, (marshal.dumps(obj),))
-
-
-def _reduce_cell(packer: Packer, obj: types.CellType) -> Reduced:
-    contents = (functions.cell_contents(obj),)
-    return (functions.make_cell, (), contents, None, None, functions.fill_cell)
-
-
-def _reduce_cached(packer: Packer, obj: Any) -> Reduced:
-    return (functions.make_cached, functions.cached_recipe(obj))
-
-
-def _reduce_sentinel(packer: Packer, obj: Any) -> Reduced:
-    """What a module tests by identity (``dataclasses.MISSING``) stays that object."""
-    module = vars(sys.modules[type(obj).__module__])
-    return next((name for name, value in module.items() if value is obj), NotImplemented)
-
-
-def _reduce_proxy(packer: Packer, obj: types.MappingProxyType[Any, Any]) -> Reduced:
-    """A read-only view of a dict, over that dict."""
-    for name, value in vars(dataclasses).items():
-        if value is obj:
-            return (getattr, (dataclasses, name))
-    (mapping,) = gc.get_referents(obj)
-    return (types.MappingProxyType, (mapping,))
-
-
-def _reduce_methods(packer: Packer, obj: classes.Methods) -> Reduced:
-    return (set_methods, (obj.kind, obj.found))
-
-
-def _reduce_instance(packer: Packer, obj: Any) -> Reduced:
-    """An instance of a class with a ``__new__`` of its own, which is not called again."""
-    made: Any = obj.__reduce_ex__(4)
-    return (classes.make_instance, (type(obj),), *made[2:])
-
-
-def _reduce_answering(packer: Packer, obj: Any) -> Reduced:
-    """An instance that answers for attributes that it has not, as soon as it has its own."""
-    made: Any = object.__reduce_ex__(obj, 4)
-    return (classes.make_instance, (type(obj),), made[2], *made[3:5], classes.set_state)
-
-
-def _reduce_module(packer: Packer, obj: types.ModuleType) -> Reduced:
-    """A module of a type of its own, such as the notebook's or one that imports lazily."""
-    if sys.modules.get(obj.__name__) is not obj:
-        return NotImplemented
-    return (importlib.import_module, (obj.__name__,))
-
-
-_GENERATORS = {
-    ("torch._C", "Generator"): ("torch", "default_generator"),
-    ("random", "Random"): ("random", "_inst"),
-    ("numpy.random.mtrand", "RandomState"): ("numpy.random.mtrand", "_rand"),
-}
-"""Types of random generators, and where the one is that a library uses itself."""
-
-
-def _reduce_generator(packer: Packer, obj: Any) -> Reduced:
-    """A library's own generator by name; its state crosses with what is around the names."""
-    module, name = _GENERATORS[type(obj).__module__, type(obj).__qualname__]
-    if getattr(sys.modules[module], name, None) is obj:
-        return (getattr, (sys.modules[module], name))
     return NotImplemented
 
 
@@ -557,21 +360,15 @@ def _refuse(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
-def _reduce_counter(packer: Packer, obj: Any) -> Reduced:
-    """Its own way makes a dict of it first, which cannot hold the counter itself."""
-    state = vars(obj) or None
-    return (copyreg.__newobj__, (type(obj),), state, None, iter(dict.items(obj)))  # type: ignore[attr-defined]  # part of pickle's protocol
-
-
 _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
-    Counter: _reduce_counter,
+    Counter: reducers.reduce_counter,
     types.FunctionType: Packer.reduce_function,
-    types.CodeType: _reduce_code,
-    types.MappingProxyType: _reduce_proxy,
-    types.CellType: _reduce_cell,
+    types.CodeType: reducers.reduce_code,
+    types.MappingProxyType: reducers.reduce_proxy,
+    types.CellType: reducers.reduce_cell,
     functions.World: Packer.reduce_world,
     contextvars.ContextVar: variables.reduce_variable,
-    classes.Methods: _reduce_methods,
+    classes.Methods: reducers.reduce_methods,
     mmap.mmap: Packer.reduce_mapping,
 }
 
@@ -579,8 +376,8 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
 def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if travel.stays(kind):
         return _refuse
-    if (kind.__module__, kind.__qualname__) in _GENERATORS:
-        return _reduce_generator
+    if (kind.__module__, kind.__qualname__) in reducers.GENERATORS:
+        return reducers.reduce_generator
     adapter = adapter_for(kind)
     if adapter is not None:
         return _adapted(adapter.reduce)
@@ -589,9 +386,9 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if issubclass(kind, enum.Enum):
         return Packer.reduce_member
     if kind is not types.ModuleType and issubclass(kind, types.ModuleType):
-        return _reduce_module
+        return reducers.reduce_module
     if kind.__module__ == "dataclasses":
-        return _reduce_sentinel
+        return reducers.reduce_sentinel
     if arrays.chooser(kind):
         return Packer.reduce_array
     if kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage":
@@ -603,18 +400,9 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if frames.part_of_frame(kind):
         return Packer.reduce_frame
     if kind.__qualname__ == "_lru_cache_wrapper":
-        return _reduce_cached
+        return reducers.reduce_cached
     if classes.answers_for_all(kind):
-        return _reduce_answering
+        return reducers.reduce_answering
     if classes.is_plain_instance(kind):
-        return _reduce_instance
+        return reducers.reduce_instance
     return _default
-
-
-# The other side knows each of these as a Receiver bound to one shipment's buffers: named by a
-# token, it would hand out that shipment's buffers again.
-_STAND_INS = frozenset(
-    id(item)
-    for item in tuple(globals().values())
-    if isinstance(item, types.FunctionType) and item.__module__ == __name__
-)

@@ -10,15 +10,23 @@ from itertools import compress, repeat
 from operator import is_
 from typing import Any
 
-from zerokernel.crossing import contents, exchange, memo, opaque
-from zerokernel.crossing.buffers import CHUNK, byte_array, dirty_runs
+from zerokernel.crossing import contents, exchange, memo, opaque, order
+from zerokernel.crossing.buffers import (
+    CHUNK,
+    byte_array,
+    bytes_for,
+    dirty_runs,
+    size_of,
+    write_pieces,
+)
 from zerokernel.crossing.contents import Labels
+from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.kinds import attribute_getter, plan_of
 from zerokernel.crossing.parts import InstanceClass
-from zerokernel.crossing.pickling import CuttingPacker, Packer, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker, Packer
 from zerokernel.crossing.restorers import restorer_of
-from zerokernel.crossing.tensors import on_device, put_on_device
 from zerokernel.crossing.tokens import SPACE
+from zerokernel.crossing.unpickling import Unpacker
 
 NAMES, EXTRA, CHANGES, END, ARRAYS = "names", "extra", "changes", "end", "arrays"
 
@@ -154,9 +162,10 @@ def write_changes(
         draft.sent.add(token)
         if plan.content == "buffer":
             draft.packer.windows.check(item)
-            runs = dirty_runs(known.get(token), now[token], byte_array(item).nbytes)
-            hashes = contents.told(now[token], item, runs) if tell else {}
-            pieces = draft.packer.cut(item, runs)
+            runs = dirty_runs(known.get(token), now[token], size_of(item))
+            data = bytes_for(item, runs)
+            hashes = contents.told(now[token], data, runs) if tell else {}
+            pieces = draft.packer.cut(data, runs)
             batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
         elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
             changed = opaque.changed_state(item, before.get(token), digest(item, plan))
@@ -192,8 +201,10 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
         geometry, pieces, _ = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
-        kind, changed, removed = state
+        kind, changed, removed, names = state
         _write_attributes(item, kind, changed, removed)
+        if names is not None:
+            order.sort_attributes(_attributes(item), names)
     elif form == "exchange":
         exchange.swap(item, state)
     elif form == "adopt":
@@ -201,6 +212,7 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
     elif form == "dict":
         kind, attributes = state
         _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
+        order.sort_attributes(_attributes(item), list(attributes))
     else:
         restorer = restorer_of(item)
         assert restorer is not None
@@ -235,13 +247,16 @@ def _write_bytes(item: Any, geometry: Any, pieces: Sequence[Any], owners: Sequen
     _thaw(item)
     plan_of(item).write(item, geometry)
     frozen = _thaw(item)
-    if pieces:
-        target = byte_array(item)  # of memory on a device: a copy, written back below
-        for start, stop, data, index in pieces:
-            source = memoryview(data) if index is None else owners[index]
+    found = (
+        (start, stop, memoryview(data) if index is None else owners[index])
+        for start, stop, data, index in pieces
+    )
+    if pieces and holding(item) is not None:
+        write_pieces(item, found)
+    elif pieces:
+        target = byte_array(item)
+        for start, stop, source in found:
             _exchange(target[start:stop], source)
-        if on_device(item):
-            put_on_device(item, target)
     if frozen:
         item.flags.writeable = False
 

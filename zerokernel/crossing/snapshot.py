@@ -202,6 +202,10 @@ class Snapshot:
         """Objects that the other side no longer holds."""
         gone = set(tokens)
         self._segments = [segment.without(gone) for segment in self._segments]
+        self.bury(gone)
+
+    def bury(self, gone: set[int]) -> None:
+        """Objects that died; of those with references `changed` notices it by itself."""
         self.buffers -= gone
         for token in gone & self.digests.keys():
             del self.digests[token]

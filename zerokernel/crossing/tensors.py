@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
+from zerokernel.crossing import placement
 from zerokernel.crossing.buffers import IN_BAND, byte_array, fill_storage
 from zerokernel.crossing.mapped_files import Mapped
 from zerokernel.crossing.parts import BUFFERS, INSTANCES, OPAQUE, Lane, Part, Plan
@@ -19,19 +20,21 @@ from zerokernel.errors import CannotTravel
 
 
 class StorageSize(Part):
-    """A storage's size, which ``resize_`` changes."""
+    """A storage's size, which ``resize_`` changes, and its place."""
 
     rank = INSTANCES
 
     def facts(self, objects: Sequence[Any]) -> list[Any]:
-        return [item.nbytes() for item in objects]
+        return list(map(self.read, objects))
 
     def read(self, item: Any) -> Any:
-        return item.nbytes()
+        return (item.nbytes(), placement.place_of(item))
 
     def write(self, item: Any, state: Any) -> None:
-        if item.nbytes() != state:
-            item.resize_(state)
+        size, place = state
+        if item.nbytes() != size:
+            item.resize_(size)
+        placement.put_in_place(item, place)
 
 
 class TensorGeometry(Part):
@@ -148,8 +151,9 @@ def make_tensor(kind: Any, storage: Any, dtype: Any, *rest: Any) -> Any:
     import torch
 
     offset, size, stride, requires_grad, conj, neg = rest
-    made = torch.empty(0, dtype=dtype, device=storage.device)
-    made.set_(storage, offset, size, stride)
+    with torch._C.DisableTorchFunction():  # a mode would look for a device that is not there
+        made = torch.empty(0, dtype=dtype, device=placement.memory_of(storage))
+        made.set_(storage, offset, size, stride)
     if conj:
         made = torch._conj(made)
     if neg:
@@ -238,16 +242,3 @@ def storage_of_file(mapped: Mapped) -> Any:
 def storage_in_band(item: Any) -> bool:
     """Whether a storage's bytes travel inside the payload."""
     return bool(item.nbytes() < IN_BAND)
-
-
-def on_device(owner: Any) -> bool:
-    """Whether a buffer's owner is a storage that is not in host memory."""
-    return type(owner).__name__ == "UntypedStorage" and owner.device.type != "cpu"
-
-
-def put_on_device(storage: Any, data: Any) -> None:
-    """Writes bytes into a storage on a device."""
-    import torch
-
-    host = torch.from_numpy(data).untyped_storage()
-    storage.copy_(host)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any
 
-from zerokernel.crossing import opaque, order, resizing, travel
+from zerokernel.crossing import device_memory, opaque, order, placement, resizing, travel
 from zerokernel.crossing.buffers import HASHED_PER_OBJECT, allocate
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import is_history, stays
@@ -16,7 +16,7 @@ from zerokernel.crossing.kinds import plan_of
 from zerokernel.crossing.mapped_files import machine
 from zerokernel.crossing.parts import Plan
 from zerokernel.crossing.pause import without_collector
-from zerokernel.crossing.pickling import CuttingPacker, Unpacker
+from zerokernel.crossing.pickling import CuttingPacker
 from zerokernel.crossing.reach import walk
 from zerokernel.crossing.replacing import patches
 from zerokernel.crossing.shipment import (
@@ -35,6 +35,7 @@ from zerokernel.crossing.shipment import (
 from zerokernel.crossing.sieve import Sieve
 from zerokernel.crossing.snapshot import Snapshot
 from zerokernel.crossing.tokens import Holdings
+from zerokernel.crossing.unpickling import Unpacker
 
 
 class WorkerReplica:
@@ -52,8 +53,12 @@ class WorkerReplica:
 
     def __init__(self, namespace: dict[str, Any], detection: str = "auto") -> None:
         self._namespace = namespace
-        self._contents = Contents(detection)
+        self._detection = detection
         self._own = {n: value for n, value in namespace.items() if n != "__main__"}
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._contents = Contents(self._detection)
         self._holdings = Holdings()
         self._snapshot = Snapshot(self._digest)
         self._labels: dict[int, Labels] = {}
@@ -68,7 +73,15 @@ class WorkerReplica:
         self._sent: Draft | None = None
         self._owners: list[Any] = []
         self._shares_files = False
+        self._shows_devices = False  # whether the notebook has tensors on devices
         self._sees = False  # whether the cell can reach anything that is known
+
+    def forget(self) -> None:
+        """Lets go of everything; the kernel does the same, and sends what is needed by value."""
+        for name in [name for name in self._namespace if not self._is_shells(name)]:
+            del self._namespace[name]
+        self._namespace.update(self._own)
+        self._begin_anew()
 
     # -- in ----------------------------------------------------------------------------
 
@@ -130,6 +143,7 @@ class WorkerReplica:
         )
         if "machine" in header:  # it is not in what is fetched
             self._shares_files = header["machine"] == machine() != ""
+            self._shows_devices = header["emulates"]
         sizes = header.get("sizes", {})
         if sizes:
             self._unname(header["gone"])
@@ -150,6 +164,7 @@ class WorkerReplica:
                 written |= self._apply(value, owners, replaced)
         written |= self._snapshot.holders(token for token, _ in replaced.values())
         written |= self._replace(replaced)
+        device_memory.settle()
         names = {name: replaced.get(id(value), (0, value))[1] for name, value in names.items()}
         tokens, objects = numbered(unpacker, header["number"])
         self._holdings.add(tokens, objects)
@@ -314,13 +329,20 @@ class WorkerReplica:
             "moved": self._moved(),
             "only_names": sorted(only),
             "worker_only": worker_only,
-            "notes": [
-                f"`{self._path_to(storage)}` is on {storage.device} in the worker "
-                "and came home as a CPU tensor"
-                for storage in draft.packer.notes
-            ],
+            "notes": self._came_home(draft.packer.placed),
             "buffers": [(owner, self._hashes(draft, owner)) for owner in draft.packer.owners],
         }
+
+    def _came_home(self, storages: Iterable[Any]) -> list[str]:
+        """Tells of storages on a device, where the notebook has none."""
+        if self._shows_devices:
+            return []
+        return [
+            f"`{self._path_to(storage)}` is on {storage.device} in the worker "
+            "and came home as a CPU tensor"
+            for storage in storages
+            if placement.place_of(storage) != placement.PINNED
+        ]
 
     def _hashes(self, draft: Draft, owner: Any) -> Labels | None:
         """The hashes of a new buffer, where they are known."""
@@ -428,7 +450,7 @@ class WorkerReplica:
         self._contents.begin(lambda: set(map(id, living)))
 
     def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
-        return opaque.digest(item, plan, self._cutting)
+        return opaque.Digests(self._cutting, self._holdings.find).of(item, plan)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self._namespace, True, self._holdings)

@@ -7,10 +7,22 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from zerokernel.emulation.profile import DeviceProfile
 
-__all__ = ["DeviceProfile", "emulate", "remove", "suspended"]
+__all__ = [
+    "DeviceProfile",
+    "emulate",
+    "expect",
+    "index_of",
+    "is_expected",
+    "is_pinned",
+    "pin",
+    "put_storage",
+    "remove",
+    "suspended",
+]
 
 
 def emulate(profile: DeviceProfile | None = None, *, from_the_start: bool | None = None) -> None:
@@ -44,3 +56,47 @@ def suspended() -> AbstractContextManager[None]:
         return nullcontext()
     standing_aside: AbstractContextManager[None] = module.suspended()
     return standing_aside
+
+
+class _Expected:
+    """The mutable state: whether the emulation begins as soon as torch is imported."""
+
+    yes = False
+
+
+def expect(yes: bool) -> None:
+    """Notes whether the emulation is to begin when torch is imported."""
+    _Expected.yes = yes
+
+
+def is_expected() -> bool:
+    """Whether tensors of this process can be on an emulated device, now or after the import."""
+    torch = sys.modules.get("torch")
+    return _Expected.yes or hasattr(getattr(torch, "UntypedStorage", None), "_emulated")
+
+
+def index_of(storage: Any) -> int | None:
+    """The emulated device that a storage is on; None for any other, and without an emulation."""
+    # While the emulation is in place the class has the attribute, with which a storage begins.
+    if not hasattr(type(storage), "_emulated"):
+        return None
+    tag = storage._emulated
+    return None if tag is None else int(tag.on.index)
+
+
+def put_storage(storage: Any, index: int) -> None:
+    """Says that a storage is on an emulated device; nothing is copied."""
+    from zerokernel.emulation.devices import devices
+    from zerokernel.emulation.storages import tagged
+
+    tagged(storage, devices.one(index))
+
+
+def is_pinned(storage: Any) -> bool:
+    """Whether a storage counts as pinned in an emulation that is in place."""
+    return hasattr(type(storage), "_pinned") and bool(storage._pinned)
+
+
+def pin(storage: Any) -> None:
+    """Has a storage count as pinned."""
+    storage._pinned = True

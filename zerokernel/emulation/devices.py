@@ -105,6 +105,12 @@ class _Devices:
         """The current device of this thread."""
         return self.at(self.current.index)
 
+    def one(self, index: int) -> EmulatedDevice:
+        """A device of any number: one with more devices may have made what is on it."""
+        while len(self.all) <= index:
+            self.all.append(EmulatedDevice(len(self.all)))
+        return self.all[index]
+
     def at(self, index: int) -> EmulatedDevice:
         if not 0 <= index < self.profile.count:
             raise _invalid_ordinal()

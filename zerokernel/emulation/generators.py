@@ -58,6 +58,22 @@ def default_generator(on: EmulatedDevice) -> Any:
     return on.generator
 
 
+def state_of(on: EmulatedDevice) -> tuple[int, bytes]:
+    """Seed and state of a device's generator."""
+    generator = default_generator(on)
+    with torch._C.DisableTorchFunction():
+        return int(generator.initial_seed()), generator.get_state().numpy().tobytes()
+
+
+def put_state(on: EmulatedDevice, state: tuple[int, bytes]) -> None:
+    """Puts a device's generator into a state that `state_of` gave, in this process or another."""
+    seed, held = state
+    generator = default_generator(on)
+    with torch._C.DisableTorchFunction():
+        generator.manual_seed(seed)
+        generator.set_state(torch.frombuffer(bytearray(held), dtype=torch.uint8))
+
+
 class _Kind(type):
     def __instancecheck__(cls, instance: object) -> bool:
         return isinstance(instance, _Plain)

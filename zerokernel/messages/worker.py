@@ -179,6 +179,7 @@ class CellFinished(Message):
         payload: What the cell asks of the front end, such as a pager.
         left_running: Whether threads or tasks of cells go on, which use names of the notebook.
         exits: Whether the cell asked the kernel to end, as `exit` does.
+        frees: Whether the worker lets go of everything now, as the cell asked.
     """
 
     status: str
@@ -189,3 +190,4 @@ class CellFinished(Message):
     payload: tuple[dict[str, Any], ...] = ()
     left_running: bool = False
     exits: bool = False
+    frees: bool = False

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from zerokernel import settings
 from zerokernel.ambient import begin
 from zerokernel.ambient.cuda import emulate, end_emulation
+from zerokernel.emulation.files import map_again_by
 from zerokernel.errors import CannotEmulate, UnsupportedPlatform, ZeroKernelError
 from zerokernel.notebook.display import shown_in_one_line
 
@@ -52,6 +53,7 @@ def load(shell: Any) -> None:
     if problem := hide_devices():
         print(problem, file=sys.stderr)
     begin(in_worker=False)
+    map_again_by(_shown_again)
     if values.emulate_cuda:
         _emulate_cuda()
     loaded = _register(shell, _session(shell, values), values)
@@ -114,6 +116,7 @@ def unload(shell: Any) -> None:
     atexit.unregister(loaded.session.close)
     loaded.session.close()
     end_emulation()
+    map_again_by(None)
     show_devices()
 
 
@@ -122,6 +125,12 @@ def _emulate_cuda() -> None:
         emulate()
     except CannotEmulate as error:
         print(f"zerokernel: {error}", file=sys.stderr)
+
+
+def _shown_again(address: int, size: int) -> Any:
+    from zerokernel.crossing.second_mapping import shown_again
+
+    return shown_again(address, size)
 
 
 def _remove(where: list[Any], what: Any) -> None:

@@ -84,6 +84,8 @@ def bring_home(
     if connection.link is not None:
         with quietly():
             notes = connection.link.take_over_surroundings(staged.extra)
+    if said.frees:
+        notes += _let_go(connection)
     relay.finish(staged.extra.get("result"))
     if said.exits:
         shell.exit_now = True
@@ -94,6 +96,15 @@ def bring_home(
         return Home(committed, None, notes)
     error = failure.of_cell(shell, staged.extra.get("error"), said.error)
     return Home(committed, error, notes)
+
+
+def _let_go(connection: Connection) -> list[str]:
+    """The worker keeps nothing: what is sent next is sent whole. Gives a note of what is lost."""
+    lost = sorted(connection.replica.worker_only)
+    connection.replica.forget_worker()
+    connection.background_names = frozenset()
+    names = ", ".join(f"`{name}`" for name in lost)
+    return [f"the worker let go of {names}, which had stayed in it"] if lost else []
 
 
 def _commit(finished: Finished, connection: Connection) -> tuple[Staged, Committed]:

@@ -29,6 +29,7 @@ LINE_HELP = """Shows and steers what `%%gpu` uses.
     %gpu            the slices, the queue, and this notebook's worker
     %gpu why        what became of the latest GPU cell: why it waits, was slow, was ended
     %gpu cancel     withdraws the cell that waits or runs
+    %gpu free       gives device memory back: the worker keeps no variable, the notebook all
     %gpu restart    ends this notebook's worker; the next GPU cell gets a fresh one
     %gpu help       this text, and the options of `%%gpu`
 
@@ -40,7 +41,10 @@ elsewhere: a console or notebook that opens a subshell of this kernel. The stop 
 `%config GpuMagics.gpu_cells = "all"` sends every later cell to a worker, `%%gpu` or not.
 """
 
-SUBCOMMANDS = ("why", "cancel", "restart", "help")
+SUBCOMMANDS = ("why", "cancel", "free", "restart", "help")
+
+FREE = "__import__('zerokernel').free_device_memory()"
+"""The cell that `%gpu free` runs."""
 
 
 @magics_class
@@ -125,6 +129,7 @@ class GpuMagics(Magics):
             "": self._show_overview,
             "why": lambda: print(self._session.why()),
             "cancel": lambda: print(self._session.cancel()),
+            "free": self._free,
             "restart": lambda: print(self._session.restart()),
             "help": lambda: print(f"{LINE_HELP}\n{help_text()}"),
         }
@@ -132,6 +137,16 @@ class GpuMagics(Magics):
         if action is None:
             raise BadOption(_unknown(command))
         action()
+
+    def _free(self) -> None:
+        if not self._session.has_worker():
+            print("This notebook has no worker: nothing of it is on a device.")
+            return
+        self._run("--quiet", FREE)
+        print(
+            "The worker let go of everything. The notebook's variables travel again with the "
+            "next %%gpu cell that uses them."
+        )
 
     def _show_overview(self) -> None:
         status = self._session.overview()

@@ -198,6 +198,12 @@ class Session:
         self._connection.drop_worker()
         return "The worker was ended; the next %%gpu cell gets a fresh one."
 
+    def has_worker(self) -> bool:
+        """Whether a worker holds something of this notebook."""
+        if self._connection.link is not None:
+            self._connection.refresh()
+        return self._connection.link is not None
+
     def overview(self) -> dict[str, Any]:
         """The broker's status, and this session's part in it, for `%gpu`."""
         connection = self._connection

@@ -39,6 +39,10 @@ class UnsupportedSession:
         """Gives none."""
         return ()
 
+    def has_worker(self) -> bool:
+        """There is none."""
+        return False
+
     def has_frames(self, error: BaseException) -> None:
         """None: no error is of a worker's cell."""
 

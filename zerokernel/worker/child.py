@@ -7,6 +7,8 @@ from typing import Any
 
 from zerokernel.ambient import begin
 from zerokernel.containment import process_outside, wait_until_contained
+from zerokernel.crossing.second_mapping import shown_again
+from zerokernel.emulation.files import map_again_by
 from zerokernel.messages import Hello, WorkerReady
 from zerokernel.wire import Channel
 from zerokernel.wire.unix import UnixChannel
@@ -35,6 +37,7 @@ class Child:
         self._own_threads = own_threads
         self._detection = detection
         begin(in_worker=True)
+        map_again_by(shown_again)
 
     def run(self, channel: Channel, control: UnixChannel, hello: Hello) -> None:
         """The worker's main. Never returns: it ends with the process."""

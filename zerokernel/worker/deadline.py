@@ -18,8 +18,9 @@ from zerokernel.worker.interrupts import Interrupts
 LEAST_MARGIN = 2.0
 """GpuDeadline comes at least so many seconds before the end, or half the limit before it."""
 
-ASKING_SECONDS = 0.25
-"""The broker has so long to give more time before GpuDeadline is raised."""
+ASKING_SECONDS = 2.0
+"""The broker has so long to give more time before GpuDeadline is raised, or a quarter of the limit
+where that is less: on a busy machine its answer may take a while."""
 
 AGAIN_SECONDS = 0.25
 """A GpuDeadline that was swallowed is raised again after this time."""
@@ -113,10 +114,11 @@ class Deadline:
 
     def _watch_limit(self, cell: int, limit: float) -> None:
         """Until the cell is over or its limit changes."""
-        if not self._wait(cell, limit, lambda: self.margin() + ASKING_SECONDS, _LOOK_SECONDS):
+        asking = min(ASKING_SECONDS, limit / 4)
+        if not self._wait(cell, limit, lambda: self.margin() + asking, _LOOK_SECONDS):
             return
         self._ask()
-        if not self._wait(cell, limit, self.margin, ASKING_SECONDS):
+        if not self._wait(cell, limit, self.margin, asking):
             return
         text = (
             f"The cell's limit of {limit:g} s is nearly over, so it was stopped early enough to "

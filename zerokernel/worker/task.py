@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import linecache
 import os
 import pickle
@@ -17,10 +18,10 @@ from IPython.core.async_helpers import _asyncio_runner
 from IPython.core.error import StdinNotImplementedError
 from IPython.core.interactiveshell import ExecutionResult
 
-from zerokernel.ambient import Surroundings
+from zerokernel.ambient import Surroundings, device_use
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.submodules import import_all, imported
-from zerokernel.crossing import WorkerReplica, allocate
+from zerokernel.crossing import WorkerReplica, allocate, device_memory
 from zerokernel.errors import CannotTravel, ChannelClosed, GpuDeadline
 from zerokernel.messages import (
     END_OF_INPUT,
@@ -188,6 +189,7 @@ class TaskRunner:
 
     def _load(self, cell: RunCell) -> None:
         self._notes = []
+        device_use.take_request()  # of a cell whose results could not be sent
         news, self._news = self._news, []
         staged, self._staged = self._staged, []
         with quietly():  # the notebook has imported and built all this before
@@ -293,6 +295,7 @@ class TaskRunner:
             payload=tuple(self._shell.payload_manager.read_payload()),
             left_running=self._loop.left_running,
             exits=bool(self._shell.exit_now),
+            frees=device_use.take_request(),
         )
         self._shell.exit_now = False
         self._shell.payload_manager.clear_payload()
@@ -302,6 +305,16 @@ class TaskRunner:
         self._replica.returned()
         self._surroundings.sent()
         self._forget_results()
+        if finished.frees:
+            self._free()
+
+    def _free(self) -> None:
+        """Lets go of all that is the notebook's, and gives the device's memory back."""
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)  # frames of a failed cell hold its tensors
+        self._replica.forget()
+        gc.collect()
+        device_memory.release()
 
     def _give_up(self, failure: Exception, what: str, ran: float) -> None:
         """Tells the kernel that nothing of this cell comes home, and why."""

@@ -126,6 +126,8 @@ class _Writer:
             line = self._statement(*draw)
             if line is None or ("torch" in line and not self._torch):
                 continue
+            if where == "plain" and self._makes_graph(line):
+                continue
             raises = not (where == "lost" or self._run(line))
             if raises and draw[-1] % FAILURES:
                 raises = False
@@ -144,6 +146,13 @@ class _Writer:
         except Exception:
             return False
         return True
+
+    def _makes_graph(self, line: str) -> bool:
+        """Whether it adds tensors with an autograd graph, which only a GPU cell may make."""
+        value = line.partition(" += ")[2]
+        with contextlib.suppress(Exception):
+            return bool(value and eval(value, self._space).requires_grad)
+        return False
 
     # --- one statement -------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ def skip_without_its_libraries(source):
 class Pair:
     """A notebook namespace here and a worker in a second interpreter."""
 
-    def __init__(self, detection="auto"):
+    def __init__(self, detection="auto", prepare=""):
         self._detection = detection
         ours, theirs = socket.socketpair()
         script = pathlib.Path(__file__).with_name("second_interpreter.py")
@@ -36,6 +36,7 @@ class Pair:
                 "PATH": "/usr/bin:/bin",
                 "OMP_NUM_THREADS": "1",
                 "DETECTION": detection,
+                "PREPARE": prepare,
             },
         )
         theirs.close()

@@ -78,7 +78,9 @@ class Ledger(Protocol):
     """Keeps the books. Every call is idempotent by lease; the first one counts.
 
     A call that writes has either been written when it returns, durably where the ledger
-    outlives its process, or raises LedgerUnavailable and has changed nothing.
+    outlives its process, or raises LedgerUnavailable and has changed nothing. Only a
+    reservation may reach the disk some milliseconds later: it outlives the process at once, and
+    what a power cut takes is a lease whose cell went with the machine.
     """
 
     def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
