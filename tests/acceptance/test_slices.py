@@ -158,6 +158,30 @@ def test_out_of_memory_says_what_there_was_and_the_worker_goes_on(cluster: Clust
     assert ok(kernel.run(again)).text("stdout") == "3 True\n"
 
 
+def test_what_a_cell_uses_has_to_fit(cluster: Cluster) -> None:
+    """Memory that an earlier cell left makes way; what does not fit alone is said, and named."""
+    pytest.importorskip("torch")
+    kernel = cluster.kernel
+    ok(
+        kernel.run(
+            "import os, torch, zerokernel\nzerokernel.emulate()\ncount = 0\n"
+            "first = torch.zeros(80 << 20, dtype=torch.uint8, device='cuda')\n"
+            "second = torch.zeros_like(first)"
+        )
+    )
+    ok(kernel.run("%%gpu --size small --quiet\nfirst[0] = 1\nworker = os.getpid()"))
+    again = "%%gpu --size small --quiet\nsecond[0] = 2\ncount += 1\nprint(os.getpid() == worker)"
+    assert ok(kernel.run(again)).text("stdout") == "False\n"
+    error = kernel.run("%%gpu --size small\ncount += 1\nboth = first, second").error()
+    assert error["ename"] == "DeviceOutOfMemory"
+    assert "Nothing was changed" in error["evalue"]
+    assert "simulated eighth H200 (MIG 1g.18gb) has 120.00 MiB" in error["evalue"]
+    kept = ok(kernel.run("print(count, int(first[0]), int(second[0]), first.device)"))
+    assert kept.text("stdout") == "1 1 2 cuda:0\n"
+    ok(kernel.run("%%gpu --size large --quiet\nboth = first, second"))
+    ok(kernel.run("del first, second, both"))
+
+
 def test_a_size_carries_its_limits(cluster: Cluster) -> None:
     """The worker of a slice is in the groups that hold it to them; status says what they are."""
     assert cluster.slice("3g.71gb")["limits"] == {"cores": 1, "scratch": 1 << 30}

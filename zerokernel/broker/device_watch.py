@@ -16,6 +16,11 @@ log = logging.getLogger("zerokernel.broker")
 LOOK_SECONDS = 2.0
 """So often the devices are asked whether all is well with them."""
 
+HANG_SECONDS = 90.0
+"""A driver that has not answered by then hangs; overwriting a device's memory takes less."""
+
+_Answer = tuple[list[Slice], dict[str, Trouble]]
+
 
 class DeviceWatch:
     """Sets slices in trouble aside, ends what is lost with them, and offers them again after.
@@ -33,10 +38,11 @@ class DeviceWatch:
         self._broker = broker
         self._devices = devices
         self._locks = locks
-        # All mutable state: what is offered, what is wrong with it, and what is being cleaned.
+        # All mutable state: what is offered, what is wrong with it, what is cleaned and asked now.
         self._slices = slices
         self._known: dict[str, Trouble] = {}
         self._cleaning: set[asyncio.Task[None]] = set()
+        self._asking: asyncio.Task[_Answer] | None = None
         broker.on_clean = self._clean
 
     async def run(self) -> None:
@@ -47,7 +53,19 @@ class DeviceWatch:
 
     async def look(self) -> None:
         """Asks the devices once, and tells the broker what changed."""
-        slices, found = await asyncio.to_thread(self._ask, self._use())
+        if self._asking is None:
+            ask = asyncio.to_thread(self._ask, self._use())
+            self._asking = asyncio.get_running_loop().create_task(ask)
+        done, _ = await asyncio.wait({self._asking}, timeout=HANG_SECONDS)
+        if done:
+            slices, found = self._asking.result()
+            self._asking = None
+        else:
+            hangs = Trouble(f"the driver has not answered for {HANG_SECONDS:g} s")
+            slices, found = self._slices, {one.id: hangs for one in self._slices}
+        self._take(slices, found)
+
+    def _take(self, slices: list[Slice], found: dict[str, Trouble]) -> None:
         if slices != self._slices:
             log.warning("the slices are now %s", ", ".join(one.display for one in slices))
             self._broker.handle(SlicesChanged(tuple(slices)))
@@ -70,7 +88,7 @@ class DeviceWatch:
         ours = {os.getpid(), *(one["process"] for one in supervisors)}
         return Use(frozenset(held), frozenset(ours - {0}))
 
-    def _ask(self, use: Use) -> tuple[list[Slice], dict[str, Trouble]]:
+    def _ask(self, use: Use) -> _Answer:
         slices = self._slices
         try:
             slices = self._offered(self._devices.discover())

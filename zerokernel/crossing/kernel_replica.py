@@ -454,9 +454,9 @@ class KernelReplica:
     def _label(self, token: int, item: Any) -> Labels:
         return self.contents.labels(item, self.labels.get(token))
 
-    def digest(self, item: Any, plan: Plan) -> opaque.Digested:
-        """The digest of an opaque object."""
-        return opaque.Digests(self._cutting, self.ledger.find).of(item, plan)
+    def digest(self, item: Any, plan: Plan, like: opaque.Digested | None = None) -> opaque.Digested:
+        """The digest of an opaque object, to be compared with an earlier one if that is given."""
+        return opaque.Digests(self._cutting, self.ledger).of(item, plan, like)
 
     def _plain(self, stream: io.BytesIO) -> Packer:
         packer = Packer(stream, self.namespace, in_worker=False)

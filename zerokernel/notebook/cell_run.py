@@ -110,7 +110,8 @@ class CellRun:
     @property
     def began(self) -> bool:
         """Whether the cell's first line may have run."""
-        return self._started_at is not None or self._finished is not None
+        finished = self._finished is not None and self._finished.said.status != "stuck"
+        return self._started_at is not None or finished
 
     def execute(self) -> None:
         """Runs the cell and commits what it changed.

@@ -8,7 +8,14 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from types import BuiltinFunctionType, FrameType, FunctionType, GeneratorType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import zerokernel.emulation.limit
@@ -28,7 +35,8 @@ _EMULATION = os.path.dirname(zerokernel.emulation.limit.__file__)
 _MARK = "zerokernel: "
 
 _SKIPPED = (
-    *(ModuleType, type, FunctionType, BuiltinFunctionType, FrameType, GeneratorType),
+    *(ModuleType, type, FrameType, GeneratorType),
+    *(FunctionType, BuiltinFunctionType, MethodType),
     *(str, bytes, int, float, complex),
 )
 
@@ -50,6 +58,14 @@ def take(bind: Bind) -> None:
 
 def _cap() -> None:
     sys.modules["torch"].cuda.set_per_process_memory_fraction(float(os.environ[FRACTION]))
+
+
+def held() -> int:
+    """Gives the bytes on the device that this process's tensors have now."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.memory_allocated())
 
 
 # --- out of memory --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -221,6 +222,35 @@ def test_a_slice_that_does_not_come_back_clean_waits_until_it_is(
             here.write(machine(gpu("GPU-0")))
             await here.watch.look()
             assert grants(theirs) == ["r2"]
+
+    asyncio.run(run())
+
+
+def test_a_driver_that_hangs_sets_its_slices_aside(tmp_path: Path, monkeypatch: Any) -> None:
+    """The broker goes on, asks no second time meanwhile, and leases again once it answers."""
+    monkeypatch.setattr("zerokernel.broker.device_watch.HANG_SECONDS", 0.1)
+    answers, asked = threading.Event(), []
+
+    async def run() -> None:
+        async with site(tmp_path, machine(gpu("GPU-0"))) as here:
+            discover = here.devices.discover
+
+            def hang() -> Any:
+                asked.append(1)
+                answers.wait(20)
+                return discover()
+
+            monkeypatch.setattr(here.devices, "discover", hang)
+            mine = here.open("a", "ada")
+            for _ in range(2):
+                await here.watch.look()
+            here.ask("a", "r1")
+            assert "has not answered" in here.slice("full H200")["reason"]
+            assert len(asked) == 1
+            answers.set()
+            await until(lambda: here.watch._asking is None or here.watch._asking.done())
+            await here.watch.look()
+            assert grants(mine) == ["r1"]
 
     asyncio.run(run())
 

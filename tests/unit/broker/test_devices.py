@@ -342,6 +342,21 @@ def test_a_gpu_that_does_not_answer_is_lost() -> None:
         lab.devices.find_troubles(lab.slices, NOBODY)
 
 
+def test_a_question_that_the_driver_refuses_costs_no_slice() -> None:
+    """Who is not told of processes or recovery goes on without; nothing is lost by it."""
+    lab = Lab(machine(gpu("GPU-0"), halves(1)))
+
+    def refuse(*arguments: Any) -> None:
+        raise lab.nvml.NVMLError("Insufficient Permissions")
+
+    for name in ("ComputeRunningProcesses", "GraphicsRunningProcesses", "FieldValues"):
+        setattr(lab.nvml, f"nvmlDeviceGet{name}", refuse)
+    assert lab.troubles() == {}
+    lab.nvml.nvmlEventSetWait_v2 = refuse  # type: ignore[method-assign]
+    assert lab.troubles() == {}
+    assert lab.devices.clean(lab.slices[0], scrub=True) == ""
+
+
 # --- who is there ---------------------------------------------------------------------------
 
 

@@ -237,7 +237,7 @@ def test_help_names_every_command_and_option(run: Any, capsys: pytest.CaptureFix
     ("command", "part"),
     [
         ("cancle", "Did you mean `%gpu cancel`?"),
-        ("xyzzy", "there are why, cancel, restart, help"),
+        ("xyzzy", "there are why, cancel, free, restart, help"),
         ("--duration 5", "`%%gpu` (two %)"),
         ("restart now", "is not a command"),
     ],

@@ -89,9 +89,7 @@ def _environment(part: Part) -> dict[str, str]:
         "ZEROKERNEL_SLICE_MEMORY": str(part.memory),
     }
     if is_share(part.form):
-        fraction = f"{part.memory / part.gpu.memory:.4f}"
-        shown["ZEROKERNEL_SLICE_FRACTION"] = fraction
-        shown["XLA_PYTHON_CLIENT_MEM_FRACTION"] = fraction  # JAX has a cap of its own
+        shown["ZEROKERNEL_SLICE_FRACTION"] = f"{part.memory / part.gpu.memory:.4f}"
     return shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ from zerokernel.broker.devices.port import Trouble, Use
 from zerokernel.broker.devices.scrub import scrub_device
 from zerokernel.broker.devices.sizes import Size
 from zerokernel.broker.scheduling import Slice
+
+log = logging.getLogger("zerokernel.broker")
 
 FREE_SECONDS = 10.0
 """Memory of a process that ended is given back by then."""
@@ -96,6 +99,7 @@ class NvidiaDevices:
                 forms = self._layout.of(gpu) or tuple(part.form for part in parts)
                 self._wanted[gpu.uuid] = forms
                 self._known[gpu.uuid] = _as_declared(gpu, forms)
+            self._warn_of_absent(machine)
         self._missing.clear()
         self._differs.clear()
         for uuid, wanted in self._wanted.items():
@@ -110,10 +114,17 @@ class NvidiaDevices:
             else:
                 self._known[uuid] = parts
 
+    def _warn_of_absent(self, machine: Machine) -> None:
+        there = {name for gpu in machine.parts for name in (gpu.uuid, str(gpu.index))}
+        for name in self._layout.forms.keys() - there - {"*"}:
+            log.warning("the layout declares a device %s, which is not there", name)
+        for name, why in machine.broken.items():
+            log.warning("the device %s is not offered: %s", name, why)
+
     def _note_idle_use(self, uuid: str) -> None:
         """Learns what is in use on a part where nobody is."""
-        if not self._reader.processes(uuid):
-            used = self._reader.used_memory(uuid)
+        used = self._reader.used_memory(uuid)
+        if used is not None and not self._reader.processes(uuid):
             self._idle_use[uuid] = min(used, self._idle_use.get(uuid, used))
 
     # --- what is wrong with it ----------------------------------------------------------
@@ -211,7 +222,7 @@ class NvidiaDevices:
             return f"process {', '.join(map(str, processes))} still has memory there"
         limit = self._idle_use.get(shown, math.inf) + _SLACK_BYTES
         used = self._reader.used_memory(shown)
-        if used > limit:
+        if used is not None and used > limit:
             return f"{used / (1 << 30):.1f} GB are in use there, and no process tells whose"
         return ""
 

@@ -83,7 +83,7 @@ class NvmlReader:
         nvml = self._nvml
         product = _text(nvml.nvmlDeviceGetName(handle))
         total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-        mode = self._if_told(lambda: nvml.nvmlDeviceGetMigMode(handle)[0], None)
+        mode = self._if_supported(lambda: nvml.nvmlDeviceGetMigMode(handle)[0], None)
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
         divided = mode == nvml.NVML_DEVICE_MIG_ENABLE
         return Gpu(index, uuid, product, total, divided, (int(major), int(minor)))
@@ -115,15 +115,21 @@ class NvmlReader:
 
     # --- how a part is (inside a session) -------------------------------------------------
 
-    def used_memory(self, uuid: str) -> int:
-        """Gives the bytes in use. Raises pynvml's NVMLError where the device does not answer."""
+    def used_memory(self, uuid: str) -> int | None:
+        """Gives the bytes in use, None where the device does not answer."""
+        try:
+            return self._used(uuid)
+        except self._nvml.NVMLError:
+            return None
+
+    def _used(self, uuid: str) -> int:
         handle = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
         return int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used)
 
     def why_lost(self, uuid: str) -> str:
         """Gives what the driver says of a part that does not answer, "" where it does."""
         try:
-            self.used_memory(uuid)
+            self._used(uuid)
         except self._nvml.NVMLError as error:
             return str(error) or type(error).__name__
         return ""
@@ -131,10 +137,14 @@ class NvmlReader:
     def processes(self, uuid: str) -> list[int]:
         """Gives the processes that compute there; a desktop that is shown by it is none."""
         nvml = self._nvml
-        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-        computing = self._if_told(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle), [])
-        showing = self._if_told(lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(handle), [])
-        return sorted({one.pid for one in computing} - {one.pid for one in showing})
+
+        def ask(kind: str) -> set[int]:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            found = getattr(nvml, f"nvmlDeviceGet{kind}RunningProcesses")(handle)
+            return {int(one.pid) for one in found}
+
+        computing: set[int] = self._if_told(lambda: ask("Compute"), set())
+        return sorted(computing - self._if_told(lambda: ask("Graphics"), set()))
 
     def needs_recovery(self, gpu: str) -> bool | None:
         """Whether a GPU must be reset before it is used again; None where that is not told."""
@@ -149,11 +159,19 @@ class NvmlReader:
 
         return self._if_told(ask, None)  # type: ignore[no-any-return]  # what `ask` gives
 
-    def _if_told(self, ask: Callable[[], Any], otherwise: Any) -> Any:
-        nvml = self._nvml
+    def _if_supported(self, ask: Callable[[], Any], otherwise: Any) -> Any:
         try:
             return ask()
-        except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission, nvml.NVMLError_Unknown):
+        except self._nvml.NVMLError_NotSupported:
+            return otherwise
+
+    def _if_told(self, ask: Callable[[], Any], otherwise: Any) -> Any:
+        """For what not every driver, device and user is told; who is lost shows elsewhere."""
+        nvml = self._nvml
+        older = getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError)
+        try:
+            return ask()
+        except (nvml.NVMLError, older):
             return otherwise
 
     # --- events -------------------------------------------------------------------------
@@ -192,7 +210,8 @@ class NvmlReader:
             except nvml.NVMLError:  # the device is gone: it is listened to again when it is back
                 self.stop_listening()
                 break
-            found.append(self._event(event))
+            with contextlib.suppress(nvml.NVMLError):  # a device without a name any more
+                found.append(self._event(event))
         return found
 
     def _event(self, event: Any) -> XidEvent:

@@ -64,12 +64,6 @@ class ReplayNvml:
     class NVMLError_NotFound(NVMLError):
         """As pynvml's."""
 
-    class NVMLError_NoPermission(NVMLError):
-        """As pynvml's."""
-
-    class NVMLError_Unknown(NVMLError):
-        """As pynvml's."""
-
     class NVMLError_Timeout(NVMLError):
         """As pynvml's."""
 
