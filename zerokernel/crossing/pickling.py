@@ -376,6 +376,8 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
 def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if travel.stays(kind):
         return _refuse
+    if (kind.__module__, kind.__qualname__) in reducers.TORCH_GENERATORS:
+        return reducers.reduce_torch_generator
     if (kind.__module__, kind.__qualname__) in reducers.GENERATORS:
         return reducers.reduce_generator
     adapter = adapter_for(kind)

@@ -33,6 +33,9 @@ class EmulatedDevice:
     def __repr__(self) -> str:
         return f"<emulated {self.device}: {self.allocated} bytes>"
 
+    def __reduce__(self) -> Any:
+        return device, (self.index,)
+
 
 class Tag:
     """Says that a storage is on a device; it lives and dies with the storage."""
@@ -48,6 +51,9 @@ class Tag:
 
     def __del__(self) -> None:
         self.on.allocated -= self.nbytes
+
+    def __reduce__(self) -> Any:
+        return _tag, (self.on.index, self.nbytes)
 
 
 class _Current(threading.local):
@@ -86,6 +92,16 @@ class _Devices:
 
 
 devices = _Devices()
+
+
+def device(index: int) -> EmulatedDevice:
+    """A device by its number, for what was pickled."""
+    return devices.one(index)
+
+
+def _tag(index: int, nbytes: int) -> Tag | None:
+    """A tag in a process that emulates; on a real device, tensors need none."""
+    return Tag(devices.one(index), nbytes) if hasattr(torch.UntypedStorage, ATTRIBUTE) else None
 
 
 def _invalid_ordinal() -> Exception:
