@@ -1,8 +1,9 @@
 """What it takes to bring objects to a `%%gpu` cell and back.
 
 A 256 MiB array and tensor at their first crossing, unchanged, changed there and made there; a
-model of 200 tensors of which one is changed, and one on the emulated device; 5,000 tiny tensors; a million small objects first and
-unchanged; a thousand objects with fifty functions; 1 MB that is used in a namespace of gigabytes.
+model of 200 tensors of which one is changed, and one on the emulated device; 5,000 tiny tensors; a
+million small objects first and unchanged; a thousand objects with fifty functions; 1 MB that is
+used in a namespace of gigabytes.
 Beside it: `numpy.copy`, push and pull of ipyparallel, dumps + loads of cloudpickle in this run.
 Times are whole cells seen from outside the kernel, less those of a no-op `%%gpu` cell. A second
 table gives the memory that both processes need at most beyond the notebook's own copy of the data.
@@ -302,10 +303,10 @@ def device_rows(device: dict[str, float], options: argparse.Namespace) -> list[R
     """A model on the emulated device, beside a copy of as many bytes."""
     source = np.ones(options.model_mib << 17)
     copy = {"numpy.copy": _median_time(source.copy, options.rounds), "own first": device["first"]}
-    name = f"{options.model_mib} MiB model on the emulated device"
+    name, ratio = f"{options.model_mib} MiB model on the emulated device", _unchanged_ratio()
     return [
         _row(f"{name}, first crossing", device["first"], "numpy.copy", copy, ratio=1.5),
-        _row(f"{name}, unchanged", device["unchanged"], "own first", copy, ratio=_unchanged_ratio()),
+        _row(f"{name}, unchanged", device["unchanged"], "own first", copy, ratio=ratio),
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 STEPS = (
     [str(HERE / "spike.py")],
-    ["-m", "pytest", "-m", "gpu", "-v", "tests/gpu"],
+    ["-m", "pytest", "-m", "gpu", "-v", "tests/gpu", "tests/contracts/test_device_memory.py"],
     [str(HERE.parent / "cell_latency.py")],
     [str(HERE.parent / "crossing.py")],
 )
