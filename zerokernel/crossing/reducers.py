@@ -21,6 +21,11 @@ from zerokernel.crossing.stand_ins import set_methods
 Reduced = Any
 
 
+def attribute(module: str, name: str) -> Any:
+    """What a module has under a name on this side: torch's function, or the emulation's for it."""
+    return getattr(importlib.import_module(module), name)
+
+
 def reduce_code(_: object, obj: types.CodeType) -> Reduced:
     """Code as Python itself stores it."""
     return (marshal.loads, (marshal.dumps(obj),))

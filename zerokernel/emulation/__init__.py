@@ -18,6 +18,7 @@ __all__ = [
     "index_of",
     "is_expected",
     "is_pinned",
+    "path_of",
     "pin",
     "put_storage",
     "remove",
@@ -73,6 +74,12 @@ def is_expected() -> bool:
     """Whether tensors of this process can be on an emulated device, now or after the import."""
     torch = sys.modules.get("torch")
     return _Expected.yes or hasattr(getattr(torch, "UntypedStorage", None), "_emulated")
+
+
+def path_of(item: Any) -> tuple[str, str] | None:
+    """Module and name of the function or class of torch in whose place another one stands."""
+    module = sys.modules.get("zerokernel.emulation.install")
+    return None if module is None else module.path_of(item)
 
 
 def index_of(storage: Any) -> int | None:

@@ -340,10 +340,17 @@ def test_a_worker_that_has_no_device(shared_bare_pair: Pair) -> None:
         "x = torch.ones(2, device='cuda', requires_grad=True); big = torch.ones(300_000).cuda()\n"
         "handle = x.register_hook(lambda g: g * 2)"
     )
+    pair.plain("from torch.cuda import is_available, device, Stream; from torch import compile")
     pair.cell(
         "import torch\n(x * 2).sum().backward(); big += 1\n"
-        "r = torch.rand(2, generator=g); where = str(big.device)"
+        "r = torch.rand(2, generator=g); where = str(big.device)\n"
+        "own = is_available is torch.cuda.is_available, device is torch.cuda.device,"
+        " Stream is torch.cuda.Stream, compile is torch.compile\n"
+        "there = is_available()"
     )
+    assert pair.namespace["own"] == (True,) * 4
+    assert pair.namespace["there"] is False
+    assert pair.namespace["is_available"] is torch.cuda.is_available
     names = pair.namespace
     assert (names["where"], str(names["big"].device), str(names["g"].device)) == (
         "cpu",
