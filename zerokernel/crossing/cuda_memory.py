@@ -112,7 +112,9 @@ class CudaMemory:
         import torch
 
         if there.numel():
-            self._lane(there.device).send(there, torch.from_numpy(data))
+            # torch warns of an array that it must not write to; those are small.
+            here = torch.from_numpy(data if data.flags.writeable else data.copy())
+            self._lane(there.device).send(there, here)
 
     def _lane(self, device: Any) -> Lane:
         lane = self._lanes.get(device)
