@@ -17,7 +17,7 @@ from zerokernel.crossing.checksum import labels_of
 from zerokernel.crossing.device_memory import past_modes
 from zerokernel.errors import CannotTravel
 
-BUFFER = 32 << 20
+BUFFER = 8 << 20
 """Bytes of each of the two pinned buffers of a device."""
 
 _ALIGNED = 512

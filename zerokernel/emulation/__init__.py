@@ -15,6 +15,7 @@ __all__ = [
     "DeviceProfile",
     "emulate",
     "expect",
+    "in_worker",
     "index_of",
     "is_expected",
     "is_pinned",
@@ -23,6 +24,7 @@ __all__ = [
     "put_storage",
     "remove",
     "suspended",
+    "where_real",
 ]
 
 
@@ -60,9 +62,22 @@ def suspended() -> AbstractContextManager[None]:
 
 
 class _Expected:
-    """The mutable state: whether the emulation begins as soon as torch is imported."""
+    """The mutable state: whether the emulation begins as soon as torch is imported; and where."""
 
     yes = False
+    in_worker = False
+
+
+def in_worker(yes: bool) -> None:
+    """Notes whether this process runs `%%gpu` cells; it then has a simulated slice."""
+    _Expected.in_worker = yes
+
+
+def where_real() -> str:
+    """Where to do what needs a real device, for messages."""
+    if _Expected.in_worker:
+        return "in a %%gpu cell on a real device (this slice is simulated)"
+    return "in a %%gpu cell"
 
 
 def expect(yes: bool) -> None:
