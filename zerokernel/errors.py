@@ -107,6 +107,10 @@ class DeviceLost(WorkerLost):
     """The GPU under the cell was lost: it fell off the bus, or its slice was taken away. Nothing was changed or charged; `%gpu` shows what is left."""
 
 
+class DeviceOutOfMemory(WorkerLost):
+    """The slice has no memory for what the cell uses. Nothing was changed; ask for a larger one: `%%gpu --memory`."""
+
+
 class GpuDeadline(BaseException):
     """Raised inside a cell shortly before its limit, so that what it has computed can come home.
 

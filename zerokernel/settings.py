@@ -7,6 +7,7 @@ Nobody else reads ``os.environ`` for zerokernel's own settings. Each field is re
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import tempfile
 import tomllib
@@ -56,8 +57,16 @@ class Settings:
         ledger_path: The sql ledger's file, host-local; "" is one in `$XDG_STATE_HOME/zerokernel`,
             or in the runtime directory where that is set or the home is on a network.
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
+        layout: What each GPU is divided into: a table, device (UUID, index or "*") → list of
+            "full", MIG profiles, or shares such as "1/2"; "" takes what is found for it.
+        sizes: Names for forms of a layout, and what they carry: a table, name → "is", "cores",
+            "memory", "shm", "scratch"; "" names by the part of the GPU: small … xlarge.
+        scrub_memory: When a device's memory is overwritten before the next notebook has it:
+            "between users", "always", "never". That it is free is verified in any case.
         simulated_slices: Number of simulated slices where there is no device.
         simulated_memory: Memory that a simulated slice claims to have.
+        simulated_machine: Whose slices are simulated instead: a recording that ships with
+            zerokernel, such as "h200-mixed", or the path of one; "" for none.
         staging_bytes: Captures of waiting cells that may lie in workers; the rest is sent when
             the slice is granted. 0 is a quarter of the memory that is available.
         output_bytes: Text that a cell may show; of more, the first and the last is shown.
@@ -96,8 +105,12 @@ class Settings:
     ledger: str = "auto"
     ledger_path: str = ""
     devices: str = "auto"
+    layout: str = ""
+    sizes: str = ""
+    scrub_memory: str = "between users"
     simulated_slices: int = 1
     simulated_memory: int = 8 << 30
+    simulated_machine: str = ""
     staging_bytes: int = 0
     output_bytes: int = 16 << 20
     output_messages: int = 10_000
@@ -177,11 +190,17 @@ def _default_runtime_directory(env: Mapping[str, str]) -> Path:
     return Path(tempfile.gettempdir()) / f"zerokernel-{os.getuid()}"
 
 
+_TABLES = ("layout", "sizes")
+"""Settings that are a table in the file; in a variable they are that table as JSON."""
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def _convert(name: str, hint: Any, value: Any) -> Any:
     try:
+        if isinstance(value, dict):
+            if name not in _TABLES:
+                raise ValueError("it is no table")
+            return json.dumps(value)
         if hint is bool and isinstance(value, str):
             if (word := value.strip().lower()) not in _TRUE | _FALSE:
                 raise ValueError("say true or false")
@@ -200,6 +219,7 @@ _CHOICES = {
     "ledger": ("auto", "memory", "sql"),
     "gpu_cells": ("marked", "all"),
     "change_detection": ("auto", "tracking", "hash"),
+    "scrub_memory": ("between users", "always", "never"),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import zerokernel
 from zerokernel.broker.app import Server, make_application
+from zerokernel.broker.devices import ReplayNvml
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import Door, Engine, Observer, Report
 from zerokernel.broker.identity import Identity, OwnerIdentity
@@ -35,7 +36,7 @@ from zerokernel.messages import (
     WorkerForked,
 )
 
-__all__ = ["FakeClock", "FakeEngine", "InProcessBroker", "simulated_slices"]
+__all__ = ["FakeClock", "FakeEngine", "InProcessBroker", "ReplayNvml", "simulated_slices"]
 
 
 class FakeClock:

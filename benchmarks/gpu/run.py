@@ -1,4 +1,4 @@
-"""All that needs a real device: the spike, then the tests marked gpu, then the cell benchmarks.
+"""All that needs a real device: the spike, the tests marked gpu, slices, the cell benchmarks.
 
 Without a device it says so and ends with status 2.
 """
@@ -13,6 +13,8 @@ HERE = Path(__file__).resolve().parent
 STEPS = (
     [str(HERE / "spike.py")],
     ["-m", "pytest", "-m", "gpu", "-v", "tests/gpu", "tests/contracts/test_device_memory.py"],
+    ["-m", "pytest", "-k", "real", "-v", "tests/contracts/test_devices.py"],
+    [str(HERE / "slices.py")],
     [str(HERE.parent / "cell_latency.py")],
     [str(HERE.parent / "crossing.py")],
 )

@@ -94,3 +94,27 @@ def test_an_evicted_worker_takes_nothing_along(emulating: Kernel, machine: Machi
     assert kernel.run("%%gpu\nopt.step(); where = str(model.weight.device)").status == "ok"
     assert worker_pid(kernel) != process
     assert plain(kernel, "print(where, opt.state[model.weight]['step'])") == "cuda:0 tensor(2.)"
+
+
+BROKEN = """%%gpu
+import torch
+class Device:
+    def is_initialized(self): return True
+    def device_count(self): return 1
+    def memory_allocated(self): return 0
+    def synchronize(self, index):
+        torch.cuda = was
+        raise RuntimeError("an illegal memory access was encountered")
+was, torch.cuda = torch.cuda, Device()
+done = 1
+"""
+
+
+def test_what_a_device_reports_late_is_the_cells_error(kernel: Kernel) -> None:
+    """A cell ends when the device has done all; what it did before comes home."""
+    plain(kernel, "import torch")
+    run = kernel.run(BROKEN)
+    assert run.error()["ename"] == "RuntimeError"
+    assert "illegal memory access" in run.error()["evalue"]
+    assert plain(kernel, "print(done)") == "1"
+    assert kernel.run("%%gpu\ndone += 1").status == "ok"

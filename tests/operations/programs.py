@@ -107,6 +107,10 @@ MODULES = [
     Operation("nn.utils.rnn.pack_padded_sequence(x.unsqueeze(0), torch.tensor([2]), batch_first=True).batch_sizes", "cpu"),
     Operation("m = net()\nm.cuda() is m if D != 'cpu' else True", value=True),
     Operation("net().cpu()[0].weight", "cpu"),
+    Operation("net().to(0)[0].weight if D != 'cpu' else net()[0].weight"),
+    Operation("net().to(device=0)[0].weight if D != 'cpu' else net()[0].weight"),
+    Operation("net().cpu().to(D, torch.float64, True)[0].weight"),
+    Operation("net().to(1)[0].weight if D != 'cpu' else net()[0].weight", "cuda:1", least=2),
     Operation("net().type(torch.float64)[0].weight"),
 ]  # fmt: skip
 

@@ -91,6 +91,8 @@ MOVEMENT = [
         "hx.to(D, torch.float64)",
         "hx.to(D, non_blocking=True)",
         "hx.to(D, torch.float16, True)",
+        "x.to(None, None, True)",
+        "x.to(None, torch.float16, True)",
         "hx.to(x)",
         "hx.double().to(x)",
         "x.to(torch.float64)",
@@ -279,6 +281,10 @@ INDEXING = [
     Operation("view = x[1]\nview.zero_()\nx"),
     Operation("x.data = hx\nx", "cpu"),
     Operation("x.t().untyped_storage().data_ptr() == x.untyped_storage().data_ptr()", value=True),
+    # An index of no dimensions is the integer that it holds, as diffusers' schedulers use it.
+    Operation("hx[i[0]], hx[i[1], 2], hx[:, i[0]]", "cpu"),
+    Operation("hx[i[0]] = 7\nhx", "cpu"),
+    Operation("hx[i[0].bool()]", error=("RuntimeError", "indices should be either on cpu")),
     Operation("hx[i]", error=("RuntimeError", "indices should be either on cpu or on the same device")),
     Operation("x[i] = hx\nx", error=("RuntimeError", "Expected all tensors to be on the same device")),
 ]  # fmt: skip

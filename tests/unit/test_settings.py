@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from zerokernel.broker.devices.layout import read_layout
+from zerokernel.broker.devices.sizes import read_sizes
 from zerokernel.settings import BadSetting, Settings, as_environment, load
 
 
@@ -52,6 +54,25 @@ def test_bad_variable_is_named(name: str, value: str) -> None:
     """A variable that is not understood raises BadSetting with the setting's name."""
     with pytest.raises(BadSetting, match=name.lower()):
         load({f"ZEROKERNEL_{name}": value})
+
+
+def test_tables_are_json_in_a_variable(tmp_path: Path) -> None:
+    """A layout and sizes from the file reach the broker, which is started with variables."""
+    file = tmp_path / "c.toml"
+    file.write_text('[layout]\n"*" = ["1/2", "1/2"]\n[sizes.large]\ncores = 8\nmemory = "64G"\n')
+    settings = load({"ZEROKERNEL_CONFIG": str(file)})
+    assert read_layout(settings.layout).forms == {"*": ("1/2", "1/2")}
+    (large,) = read_sizes(settings.sizes)
+    assert dict(large.limits) == {"cores": 8, "memory": 64 << 30}
+    assert load(as_environment(settings)) == settings
+
+
+def test_only_tables_may_be_tables(tmp_path: Path) -> None:
+    """Any other setting that is one is named."""
+    file = tmp_path / "c.toml"
+    file.write_text("[simulated_slices]\ncount = 3\n")
+    with pytest.raises(BadSetting, match="simulated_slices"):
+        load({"ZEROKERNEL_CONFIG": str(file)})
 
 
 def test_settings_survive_the_environment(tmp_path: Path) -> None:

@@ -81,8 +81,20 @@ def _put_numpy_printing(options: dict[str, Any]) -> None:
     sys.modules["numpy"].set_printoptions(**options)
 
 
+def _recordable() -> tuple[list[str], list[Any]]:
+    """Which outputs models can record, by class: each model's ``__init__`` notes its own."""
+    registry = sys.modules["transformers.utils.output_capturing"]._CAN_RECORD_REGISTRY
+    return list(dict.keys(registry)), list(dict.values(registry))
+
+
+def _put_recordable(changes: dict[str, Any]) -> None:
+    registry = sys.modules["transformers.utils.output_capturing"]._CAN_RECORD_REGISTRY
+    dict.update(registry, {k: v for k, v in changes.items() if v is not GONE})
+
+
 _copied_parameters = _Copied(_parameters)
 _copied_options = _Copied(_options)
+_copied_recordable = _Copied(_recordable)
 
 LIBRARIES: tuple[Setting, ...] = (
     Setting("numpy.printoptions", _numpy_printing, _put_numpy_printing, "numpy", live=True),
@@ -109,6 +121,15 @@ LIBRARIES: tuple[Setting, ...] = (
         "progress_bar",
         lambda m: bool(m.is_progress_bar_enabled()),
         lambda m, v: (m.enable_progress_bar if v else m.disable_progress_bar)(),
+    ),
+    # Without it a model whose `__init__` ran elsewhere gives no hidden states, and says nothing.
+    Setting(
+        "transformers.recordable",
+        _copied_recordable,
+        _put_recordable,
+        "transformers.utils.output_capturing",
+        keyed=True,
+        live=True,
     ),
     pair(
         "datasets",

@@ -19,7 +19,7 @@ class _Finder:
     """Finds nothing itself. The mutable state: who waits for what."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, list[Callable[[], object]]] = {}
+        self.waiting: dict[str, dict[str, Callable[[], object]]] = {}
         self.watcher: Watcher | None = None
         self.codes: dict[str, CodeType] = {}
         self.elsewhere: dict[str, None] = {}
@@ -80,7 +80,7 @@ class _Finder:
             self._repeats = False
 
     def _tell(self, name: str) -> None:
-        for callback in self.waiting.pop(name, ()):
+        for callback in self.waiting.pop(name, {}).values():
             callback()
 
 
@@ -156,8 +156,10 @@ def use_code(name: str, code: CodeType | None) -> None:
 
 
 def when_imported(module: str, callback: Callable[[], object]) -> None:
-    """Calls back once, when the module has been imported."""
-    waiting = _finder.waiting.setdefault(module, [])
-    if not waiting:
-        waiting.append(callback)
+    """Calls back once, when the module has been imported.
+
+    A function that waits for it already, by its name, is called for both.
+    """
+    name = f"{callback.__module__}.{callback.__qualname__}"
+    _finder.waiting.setdefault(module, {}).setdefault(name, callback)
     _install()

@@ -26,6 +26,13 @@ _OWN_VARIABLES = frozenset(
     }
 )
 
+SHARING = {
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
+"""What a worker's environment has unless the notebook's says otherwise: that a library takes of the
+device what it needs, and not all of it, which starves the others of the same process."""
+
 
 def _directory() -> Any:
     try:

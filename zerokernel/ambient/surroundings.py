@@ -11,6 +11,7 @@ from typing import Any
 
 from zerokernel.ambient import cuda, on_import, on_worker, reporting, table
 from zerokernel.ambient.local_modules import Ran, local_modules
+from zerokernel.ambient.process import SHARING
 from zerokernel.ambient.quiet import quietly
 from zerokernel.ambient.setting import GONE
 from zerokernel.ambient.versions import versions
@@ -118,10 +119,13 @@ class Surroundings:
         if self._agreed is not None or not self._in_worker:
             return delta
         present = table.capture()
-        return {
+        whole = {
             name: table.with_removals(name, present.get(name), value)
             for name, value in delta.items()
         }
+        # What the notebook has not set itself; as both then agree, it never gets there.
+        missing = {k: v for k, v in SHARING.items() if k not in delta.get("environ", SHARING)}
+        return {**whole, "environ": whole["environ"] | missing} if missing else whole
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
     Action,
     Beats,
+    Clean,
     Event,
     Extend,
     NotebookSaid,
@@ -28,6 +29,7 @@ from zerokernel.broker.scheduling import (
     SessionConnected,
     SessionLost,
     Settle,
+    SliceCleaned,
     Tell,
     Tick,
     WorkerAdopted,
@@ -95,6 +97,8 @@ class Broker:
         # Called when the last session left or the first came: an embedded broker ends when idle.
         self.on_idle_change: Callable[[bool], None] = lambda idle: None
         self.on_shutdown: Callable[[], None] = lambda: None
+        # Has a slice's memory verified and scrubbed, and reports SliceCleaned.
+        self.on_clean: Callable[[Clean], None] = self._nothing_to_clean
         engine.observe(self)
 
     def __repr__(self) -> str:
@@ -230,8 +234,13 @@ class Broker:
                 self.ledger.settle(user, lease, amount, held, cause)
             case Extend(lease, amount):
                 self.ledger.extend(lease, amount)
+            case Clean():
+                self.on_clean(action)
             case Beats(running):
                 self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
+
+    def _nothing_to_clean(self, order: Clean) -> None:
+        self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))
 
     def _forget_sessions(self) -> None:
         for session in self.state.take_forgotten():

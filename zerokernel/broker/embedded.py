@@ -19,7 +19,7 @@ import psutil
 
 import zerokernel
 from zerokernel.broker.app import Server, make_application
-from zerokernel.broker.device_watch import watch_devices
+from zerokernel.broker.device_watch import DeviceWatch, lock_slices
 from zerokernel.broker.devices import DeviceLocks, Devices, choose_devices
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import LocalEngine
@@ -34,7 +34,7 @@ from zerokernel.client.address import (
     write_address,
 )
 from zerokernel.containment import adopt_orphans
-from zerokernel.errors import BrokerUnavailable, DeviceBusy
+from zerokernel.errors import BrokerUnavailable
 from zerokernel.messages import PROTOCOL_VERSION
 from zerokernel.settings import Settings
 
@@ -62,7 +62,7 @@ def serve_embedded(settings: Settings, visible: str | None = None) -> None:
     adopt_orphans()  # what a dead supervisor leaves comes here and is ended
     with only_one(settings.runtime_directory), DeviceLocks() as locks:
         devices = choose_devices(settings, visible)
-        asyncio.run(_serve(settings, devices, lock_slices(devices, locks)))
+        asyncio.run(_serve(settings, devices, locks))
 
 
 @contextlib.contextmanager
@@ -85,26 +85,6 @@ def only_one(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def lock_slices(devices: Devices, locks: DeviceLocks) -> list[Slice]:
-    """Gives the slices that no other broker holds, and holds them.
-
-    Raises:
-        DeviceBusy: Every one is held by another broker.
-    """
-    found, free, busy = devices.discover(), [], None
-    for one in found:
-        try:
-            if not one.simulated:
-                locks.acquire(one.id)
-            free.append(one)
-        except DeviceBusy as error:
-            log.warning("%s", error)
-            busy = error
-    if busy is not None and not free:
-        raise busy
-    return free
-
-
 def policy_of(settings: Settings) -> Policy:
     """Gives the scheduler's policy by the settings."""
     return Policy(
@@ -114,21 +94,26 @@ def policy_of(settings: Settings) -> Policy:
         return_seconds=settings.return_seconds,
         extend_limits=settings.extend_limits,
         parked_memory=settings.parked_memory or psutil.virtual_memory().total // 4,
+        scrub=settings.scrub_memory,
     )
 
 
-async def _serve(settings: Settings, devices: Devices, slices: list[Slice]) -> None:
+async def _serve(settings: Settings, devices: Devices, locks: DeviceLocks) -> None:
+    slices = lock_slices(devices, locks)
     # Numbered by the time, so that no lease has the id of an earlier broker's.
     state = SchedulerState(slices, policy_of(settings), arrivals=time.time_ns() // 1000)
     ledger = make_ledger(settings)
     broker = Broker(state, LocalEngine(settings), ledger, owner=owner())
+    watch = DeviceWatch(broker, devices, locks, slices)
     try:
         await broker.engine.adopt()
+        await watch.look()
         asyncio.get_running_loop().call_later(_RECOVERY_SECONDS, broker.recover)
-        watch = asyncio.create_task(watch_devices(broker, devices, slices))
+        watching = asyncio.create_task(watch.run())
         await _Life(settings, broker).run(slices)
-        watch.cancel()
+        watching.cancel()
     finally:
+        await watch.close()
         ledger.close()
 
 

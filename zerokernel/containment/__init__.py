@@ -1,5 +1,11 @@
 """Process trees that can be frozen and killed whole, whatever runs in them."""
 
+from zerokernel.containment.allowance import (
+    Allowance,
+    limit,
+    possible,
+    remove_stray_allowances,
+)
 from zerokernel.containment.control_group import (
     ControlGroup,
     clear_groups,
@@ -16,6 +22,7 @@ from zerokernel.containment.remains import end_remains, end_supervisor
 
 __all__ = [
     "NAMES",
+    "Allowance",
     "Containment",
     "ControlGroup",
     "Finding",
@@ -28,8 +35,11 @@ __all__ = [
     "end_remains",
     "end_supervisor",
     "group_prefix",
+    "limit",
+    "possible",
     "probe",
     "process_outside",
+    "remove_stray_allowances",
     "remove_strays",
     "settle",
     "wait_until_contained",

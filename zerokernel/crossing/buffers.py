@@ -154,6 +154,9 @@ class Window:
 HASHED_PER_OBJECT = 30_000
 """The bytes that are hashed in the time in which one object is walked."""
 
+OBJECTS_PER_LABEL = 10
+"""The objects that are walked in the time that a buffer costs besides its hashing."""
+
 
 def size_of(owner: Any) -> int:
     """The bytes of an array, a storage or a mapped file."""

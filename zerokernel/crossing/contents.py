@@ -204,12 +204,14 @@ class Contents:
 
     def cost(self, owner: Any) -> int:
         """The bytes that must be hashed to label a buffer again, about."""
+        if (size := size_of(owner)) < IN_BAND:
+            return size
         if holding(owner) is not None:
-            return size_of(owner) // _FASTER_THERE
+            return size // _FASTER_THERE
         if self.windows.find(owner) is not None and not self._hashes_all:
-            return 0 if id(owner) not in self._by_value else size_of(owner)
+            return 0 if id(owner) not in self._by_value else size
         watch = self._watches.get(id(owner))
-        return 0 if watch is not None and watch.tracked else size_of(owner)
+        return 0 if watch is not None and watch.tracked else size
 
     # -- one buffer --------------------------------------------------------------------
 

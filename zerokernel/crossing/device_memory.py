@@ -102,6 +102,18 @@ def of_this_process() -> DeviceMemory | None:
     return _real() if _in_use.has_devices else None
 
 
+def finish() -> None:
+    """Waits until devices have done what the cell told them, on all streams.
+
+    Raises:
+        RuntimeError: What went wrong there, which a device tells late.
+    """
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        for index in range(cuda.device_count()):
+            cuda.synchronize(index)
+
+
 def settle() -> None:
     """Waits until everything that went to a device is there."""
     for memory in (_in_use.pretended, _in_use.real):

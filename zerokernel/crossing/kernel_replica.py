@@ -13,7 +13,7 @@ from typing import Any
 
 from zerokernel import emulation
 from zerokernel.crossing import functions, opaque, travel
-from zerokernel.crossing.buffers import HASHED_PER_OBJECT, byte_array
+from zerokernel.crossing.buffers import HASHED_PER_OBJECT, OBJECTS_PER_LABEL, byte_array
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.hidden import stays
 from zerokernel.crossing.mapped_files import Mapped, machine
@@ -319,7 +319,8 @@ class KernelReplica:
         living = [
             item for token in self._unseen or () if (item := self.ledger.peek(token)) is not None
         ]
-        return sum(map(self.contents.cost, living)) < len(self.ledger) * HASHED_PER_OBJECT
+        walked = len(self.ledger) - OBJECTS_PER_LABEL * len(living)
+        return walked > 0 and sum(map(self.contents.cost, living)) < walked * HASHED_PER_OBJECT
 
     def _asking(self, packer: Packer) -> dict[int, set[str]]:
         """The known functions that read names which do not travel yet, and these names.
@@ -453,9 +454,9 @@ class KernelReplica:
     def _label(self, token: int, item: Any) -> Labels:
         return self.contents.labels(item, self.labels.get(token))
 
-    def digest(self, item: Any, plan: Plan) -> opaque.Digested:
-        """The digest of an opaque object."""
-        return opaque.digest(item, plan, self._cutting)
+    def digest(self, item: Any, plan: Plan, like: opaque.Digested | None = None) -> opaque.Digested:
+        """The digest of an opaque object, to be compared with an earlier one if that is given."""
+        return opaque.Digests(self._cutting, self.ledger).of(item, plan, like)
 
     def _plain(self, stream: io.BytesIO) -> Packer:
         packer = Packer(stream, self.namespace, in_worker=False)

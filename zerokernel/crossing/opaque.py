@@ -7,22 +7,30 @@ import io
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
 from zerokernel.crossing.buffers import OF_FILE
 from zerokernel.crossing.parts import Plan
-from zerokernel.crossing.pickling import CuttingPacker
+from zerokernel.crossing.pickling import CuttingPacker, Table
 from zerokernel.crossing.restorers import restorer_of
 
 
 @dataclass(frozen=True)
 class Digested:
-    """The digest of one object, and the tokens of the known objects that it holds."""
+    """The digest of one object.
+
+    Attributes:
+        value: Equal where the object is as it was.
+        holds: The tokens of the known objects in it.
+        last: The last shipments that were known. What the object refers to may become known
+            later, because something else refers to it too: that is no change of it, and not cut.
+    """
 
     value: Any
     holds: frozenset[int]
+    last: tuple[int, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Digested) or self.value != other.value:
@@ -34,56 +42,113 @@ class Digested:
         return hash(self.value)
 
 
-def digest(item: Any, plan: Plan, make_packer: Callable[[io.BytesIO], CuttingPacker]) -> Digested:
-    """Digests the shallow pickle of an object, known objects in it cut to their tokens.
+class Digests:
+    """Makes digests of the objects of one side.
 
-    Where a restorer writes the object, what it takes out is digested instead. An object that
-    cannot be pickled has a digest that equals no other, so it is "changed".
+    Args:
+        make_packer: Makes a pickler that cuts at known objects, for a stream.
+        table: Of the known objects.
     """
-    holds: set[int] = set()
-    try:
+
+    def __init__(self, make_packer: Callable[[io.BytesIO], CuttingPacker], table: Table) -> None:
+        self._make_packer = make_packer
+        self._table = table
+
+    def of(self, item: Any, plan: Plan, like: Digested | None = None) -> Digested:
+        """Digests the shallow pickle of an object, known objects in it cut to their tokens.
+
+        Where a restorer writes the object, what it takes out is digested instead. An object that
+        cannot be pickled has a digest that equals no other, so it is "changed".
+
+        Args:
+            item: The object.
+            plan: Its plan.
+            like: An earlier digest of it, to be compared with.
+        """
+        one = _Digest(self._make_packer, self._table, like)
+        try:
+            value = one.of(item, plan)
+        except Exception:
+            value = object()
+        return Digested(value, frozenset(one.holds), one.last)
+
+
+class _Digest:
+    """One digest that is being made."""
+
+    def __init__(
+        self,
+        make_packer: Callable[[io.BytesIO], CuttingPacker],
+        table: Table,
+        like: Digested | None,
+    ) -> None:
+        self._make_packer = make_packer
+        self._table = table
+        self.holds: set[int] = set()
+        self.last = table.order.now() if like is None else like.last
+
+    def of(self, item: Any, plan: Plan) -> Any:
         if plan.content == "getstate":
             values = item.__getstate__()
             if isinstance(values, dict):
-                found = {key: _one(value, make_packer, holds) for key, value in values.items()}
-                found[_CLASS] = _one(type(item), make_packer, holds)
-                return Digested(found, frozenset(holds))
+                found: dict[Any, Any] = {key: self._of_value(v) for key, v in values.items()}
+                found[_CLASS] = self._of_value(type(item))
+                return found
         restorer = restorer_of(item)
         if restorer is not None:
-            state = (type(item), restorer.take(item))
-            return Digested(_one(state, make_packer, holds), frozenset(holds))
-        return Digested(_one(item, make_packer, holds, whole=True), frozenset(holds))
-    except Exception:
-        return Digested(object(), frozenset(holds))
+            return self._packed((type(item), restorer.take(item)))
+        return self._packed(item, whole=True)
+
+    def _of_value(self, value: Any) -> Any:
+        """A digest of one attribute; the same as its pickle's, but made without one if it can."""
+        kind = type(value)
+        if kind in _ATOMS and (kind is not str or len(value) <= _SHORT):
+            return kind, value
+        token = None if kind in _VALUES else self._table.find(value)
+        if token is None or self._table.order.is_later(token, self.last):
+            return self._packed(value)
+        self.holds.add(token)
+        return Known(token)
+
+    def _packed(self, value: Any, whole: bool = False) -> Any:
+        stream = io.BytesIO()
+        packer = self._make_packer(stream)
+        packer.spell_out(_VALUES)
+        packer.cut_only_until(self.last)
+        if whole:
+            packer.dump_whole(value)
+        else:
+            packer.dump(value)
+        self.holds.update(packer.met)
+        made = xxhash.xxh3_128()
+        made.update(stream.getbuffer())
+        for view, spec in zip(packer.buffers, packer.specs, strict=True):
+            made.update(repr(spec).encode() if spec[0] == OF_FILE else view)
+        return made.intdigest()
 
 
-def _one(
-    value: Any,
-    make_packer: Callable[[io.BytesIO], CuttingPacker],
-    holds: set[int],
-    whole: bool = False,
-) -> Any:
-    stream = io.BytesIO()
-    packer = make_packer(stream)
-    packer.spell_out(_VALUES)
-    if whole:
-        packer.dump_whole(value)
-    else:
-        packer.dump(value)
-    holds.update(packer.met)
-    made = xxhash.xxh3_128()
-    made.update(stream.getbuffer())
-    for view, spec in zip(packer.buffers, packer.specs, strict=True):
-        made.update(repr(spec).encode() if spec[0] == OF_FILE else view)
-    return made.intdigest()
+class Known(NamedTuple):
+    """Stands for a known object among digests."""
+
+    token: int
 
 
 _VALUES = frozenset({str, bytes, int, float, complex, tuple, frozenset})
 """Types that are digested by value: whether the other side knows such an object may change while
 it does not. What an immutable container holds is cut as anywhere."""
 
+_ATOMS = frozenset({type(None), bool, int, str})
+"""Types whose objects are their own digests."""
+
+_SHORT = 200  # characters of a string that is kept instead of its hash
+
 _CLASS = object()
 """The key of the class among the digests of what ``__getstate__`` gives."""
+
+
+def is_by_attribute(found: Digested) -> bool:
+    """Whether it is a digest of each thing that ``__getstate__`` gives."""
+    return isinstance(found.value, dict)
 
 
 def changed_state(item: Any, before: Digested | None, now: Digested) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.mapped_files import Part
+from zerokernel.crossing.tokens import Order
 
 Reduced = Any
 
@@ -286,6 +287,10 @@ class Table(Protocol):
     """The objects that both sides know: the tokens by address, and what is under a token."""
 
     by_address: dict[int, int]
+    order: Order
+
+    def find(self, item: Any) -> int | None:
+        """The token of an object, or None."""
 
     def peek(self, token: int) -> Any:
         """The object of a token, or None."""
@@ -305,7 +310,8 @@ class CuttingPacker(Packer):
         self._whole: list[Any] = []
         # Not a method, and nothing in it refers to this object: a cycle would keep its memo.
         self._spelled: set[type] = set()
-        self.persistent_id = _cutter(table, self.met, self._whole, self._spelled)
+        self._until: list[tuple[int, ...]] = []
+        self.persistent_id = _cutter(table, self.met, self._whole, self._spelled, self._until)
 
     def send_whole(self, obj: Any) -> None:
         """Lets the next dump send one known object by value, cutting at all others."""
@@ -315,6 +321,10 @@ class CuttingPacker(Packer):
         """Writes objects of some types by value, also those that the other side holds."""
         self._spelled.update(kinds)
 
+    def cut_only_until(self, last: tuple[int, ...]) -> None:
+        """Writes by value what came with a later shipment than these."""
+        self._until[:] = [last]
+
     def dump_whole(self, obj: Any) -> None:
         """Pickles one known object by value, cutting at all others."""
         self.send_whole(obj)
@@ -323,14 +333,21 @@ class CuttingPacker(Packer):
 
 
 def _cutter(
-    table: Table, met: dict[int, Any], whole: list[Any], spelled: set[type]
+    table: Table,
+    met: dict[int, Any],
+    whole: list[Any],
+    spelled: set[type],
+    until: list[tuple[int, ...]],
 ) -> Callable[[Any], int | None]:
     """What tells the token of an object that the other side holds, and notes it in ``met``."""
     token_at = table.by_address.get
     peek = table.peek
+    is_later = table.order.is_later
 
     def cut(token: int, obj: Any) -> int | None:
         if peek(token) is not obj or id(obj) in stand_ins.IDS or type(obj) in spelled:
+            return None
+        if until and is_later(token, until[0]):
             return None
         if whole and obj is whole[0]:
             whole.clear()

@@ -167,8 +167,10 @@ def write_changes(
             hashes = contents.told(now[token], data, runs) if tell else {}
             pieces = draft.packer.cut(data, runs)
             batch.append((token, "buffer", (plan.read(item), pieces, hashes)))
-        elif plan.content == "getstate" and isinstance(digest(item, plan).value, dict):
-            changed = opaque.changed_state(item, before.get(token), digest(item, plan))
+        elif plan.content == "getstate" and opaque.is_by_attribute(
+            present := digest(item, plan, before.get(token))
+        ):
+            changed = opaque.changed_state(item, before.get(token), present)
             if opaque.is_translated(item, changed) and opaque.is_its_dict(kind):
                 draft.put_whole(token, "adopt", item)
             elif opaque.is_translated(item, changed):

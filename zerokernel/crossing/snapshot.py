@@ -27,7 +27,8 @@ _UNTABLED = frozenset({int, float, complex})
 _ATOMS = _UNTABLED | {bool, type(None)}
 """Types whose objects are small and refer to nothing: a lane of these alone is kept as it is."""
 
-Digest = Callable[[Any, Plan], Any]
+Digest = Callable[[Any, Plan, Any], Any]
+"""Digests an object of a plan; to be compared with an earlier digest, if that is not None."""
 Find = Callable[[list[int]], list[Any]]
 
 
@@ -182,7 +183,7 @@ class Snapshot:
             self.buffers.update(tokens)
         elif plan.content in ("opaque", "getstate"):
             for token, item in zip(tokens, objects, strict=True):
-                self.digests[token] = self._digest(item, plan)
+                self.digests[token] = self._digest(item, plan, None)
         segment = Segment(plan, tokens)
         segment.fill(objects)
         self._segments.append(segment)
@@ -227,7 +228,7 @@ class Snapshot:
                 changed |= segment.changed(objects, gone)
         items = find(list(self.digests))
         for (token, before), item in zip(self.digests.items(), items, strict=True):
-            if item is not None and self._digest(item, plan_of(item)) != before:
+            if item is not None and self._digest(item, plan_of(item), before) != before:
                 changed.add(token)
         return changed
 

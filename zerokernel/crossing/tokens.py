@@ -28,14 +28,42 @@ SPACE = 1 << 40
 """How many tokens belong to one shipment."""
 
 
+class Order:
+    """The order in which shipments were taken in, of which each token names one.
+
+    The mutable state: the number of the last shipment of each side. The kernel's are even, the
+    worker's odd, and each side counts up.
+    """
+
+    def __init__(self) -> None:
+        self._last = [0, 0]
+
+    def note(self, tokens: Sequence[int]) -> None:
+        """The objects of a shipment are taken in."""
+        if tokens:
+            number = tokens[0] // SPACE
+            self._last[number % 2] = max(self._last[number % 2], number)
+
+    def now(self) -> tuple[int, ...]:
+        """The last shipment of either side."""
+        return tuple(self._last)
+
+    def is_later(self, token: int, then: tuple[int, ...]) -> bool:
+        """Whether an object was taken in with a shipment after those that were the last then."""
+        number = token // SPACE
+        return number > then[number % 2]
+
+
 class Holdings:
     """The worker's table: everything is held until the kernel lets it go.
 
     Attributes:
         by_address: The token of the object at each address.
+        order: Of the shipments.
     """
 
     def __init__(self) -> None:
+        self.order = Order()
         self._objects: dict[int, Any] = {}
         self.by_address: dict[int, int] = {}
 
@@ -45,6 +73,7 @@ class Holdings:
     def add(self, tokens: Iterable[int], objects: list[Any]) -> None:
         """Takes in the objects of one shipment."""
         tokens = list(tokens)
+        self.order.note(tokens)
         self._objects.update(zip(tokens, objects, strict=True))
         self.by_address.update(zip(map(id, objects), tokens, strict=True))
 
@@ -82,9 +111,11 @@ class Ledger:
 
     Attributes:
         by_address: The token of the object that is, or was, at each address.
+        order: Of the shipments.
     """
 
     def __init__(self) -> None:
+        self.order = Order()
         self._strong: dict[int, Any] = {}
         self._weak: dict[int, weakref.ref[Any]] = {}
         self.by_address: dict[int, int] = {}
@@ -109,6 +140,7 @@ class Ledger:
         """
         self._shipments += 1
         tokens, ids = list(tokens), list(map(id, objects))
+        self.order.note(tokens)
         taken = [True] * len(objects)
         aside = self._aside(ids, objects, skip)
         if any(aside):

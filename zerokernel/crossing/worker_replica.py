@@ -206,7 +206,8 @@ class WorkerReplica:
             for token, before in self._snapshot.digests.items()
             if not before.holds.isdisjoint(gone) and token not in gone
             if (item := self._holdings.peek(token)) is not None
-            if self._digest(item, plan_of(item)) == before  # else it changed, and is to be sent
+            if self._digest(item, plan_of(item), before)
+            == before  # else it changed, and is to be sent
         ]
         self._drop(tokens)
         for token, item, plan in holders:
@@ -449,8 +450,10 @@ class WorkerReplica:
         living = map(self._holdings.peek, self._snapshot.buffers)
         self._contents.begin(lambda: set(map(id, living)))
 
-    def _digest(self, item: Any, plan: Plan) -> opaque.Digested:
-        return opaque.digest(item, plan, self._cutting)
+    def _digest(
+        self, item: Any, plan: Plan, like: opaque.Digested | None = None
+    ) -> opaque.Digested:
+        return opaque.Digests(self._cutting, self._holdings).of(item, plan, like)
 
     def _cutting(self, stream: io.BytesIO) -> CuttingPacker:
         packer = CuttingPacker(stream, self._namespace, True, self._holdings)

@@ -6,10 +6,12 @@ import glob
 import os
 from dataclasses import dataclass
 
-from zerokernel.broker.devices import choose_devices
+from zerokernel.broker.devices import Use, choose_devices
+from zerokernel.broker.scheduling import Slice
+from zerokernel.client import find_broker
 from zerokernel.doctor.finding import Finding, bad, good, limited
 from zerokernel.errors import DeviceUnavailable
-from zerokernel.settings import Settings
+from zerokernel.settings import BadSetting, Settings
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class DeviceFacts:
         simulated: Whether those are simulated.
         open_files: Device files of GPUs that this user may read and write.
         closed_files: Those that this user may not.
+        troubles: Why slices would not be leased now, where no broker runs that tells it.
     """
 
     wanted: str
@@ -33,6 +36,7 @@ class DeviceFacts:
     simulated: bool = False
     open_files: tuple[str, ...] = ()
     closed_files: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
 
 
 def look(settings: Settings) -> DeviceFacts:
@@ -42,17 +46,29 @@ def look(settings: Settings) -> DeviceFacts:
     closed = tuple(file for file in files if file not in allowed)
     driver = _driver()
     try:
-        slices = choose_devices(settings).discover()
-    except DeviceUnavailable as error:
+        slices, troubles = _slices(settings)
+    except (DeviceUnavailable, BadSetting) as error:
         return DeviceFacts(settings.devices, driver, str(error), (), False, allowed, closed)
-    shown = tuple(one.display for one in slices)
+    shown = tuple(f"{one.display} (size {one.size})" for one in slices)
     simulated = all(one.simulated for one in slices)
-    return DeviceFacts(settings.devices, driver, "", shown, simulated, allowed, closed)
+    return DeviceFacts(settings.devices, driver, "", shown, simulated, allowed, closed, troubles)
+
+
+def _slices(settings: Settings) -> tuple[list[Slice], tuple[str, ...]]:
+    devices = choose_devices(settings)
+    try:
+        slices = devices.discover()
+        if find_broker(settings) is not None:
+            return slices, ()  # which processes are its own, it alone knows
+        found = devices.find_troubles(slices, Use(roots=frozenset({os.getpid()})))
+        return slices, tuple(one.reason for one in found.values())
+    finally:
+        devices.close()
 
 
 def judge(facts: DeviceFacts) -> list[Finding]:
     """Says what is offered, and whether it can be used past zerokernel."""
-    return [_offered(facts), *_files(facts)]
+    return [_offered(facts), *_troubles(facts), *_files(facts)]
 
 
 def _offered(facts: DeviceFacts) -> Finding:
@@ -82,6 +98,14 @@ def _offered(facts: DeviceFacts) -> Finding:
         "Cells run on the CPU of this machine, in workers as they would on a GPU.",
         "Use a machine with an NVIDIA GPU and driver; `nvidia-smi` shows whether it works.",
     )
+
+
+def _troubles(facts: DeviceFacts) -> list[Finding]:
+    if not facts.troubles:
+        return []
+    means = "They are set aside: cells that ask for such a size wait."
+    mend = "Do as each says; they are leased again when they are well."
+    return [limited("slices", "; ".join(facts.troubles), means, mend)]
 
 
 def _files(facts: DeviceFacts) -> list[Finding]:

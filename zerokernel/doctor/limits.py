@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from zerokernel.broker.devices.sizes import read_sizes
+from zerokernel.containment import possible
 from zerokernel.doctor.finding import Finding, good, limited
 from zerokernel.settings import Settings
 
@@ -25,12 +27,14 @@ class LimitFacts:
         total: The machine's memory.
         address_space: RLIMIT_AS.
         files: RLIMIT_NOFILE.
+        sizes: What sizes carry, by name → why it is not enforced, "" where it is.
     """
 
     memory: int | None
     total: int
     address_space: int | None
     files: int | None
+    sizes: Mapping[str, str] = field(default_factory=dict)
 
 
 def look(settings: Settings) -> LimitFacts:
@@ -42,12 +46,13 @@ def look(settings: Settings) -> LimitFacts:
         psutil.virtual_memory().total,
         _limit(resource.RLIMIT_AS),
         _limit(resource.RLIMIT_NOFILE),
+        _carried(settings),
     )
 
 
 def judge(facts: LimitFacts) -> list[Finding]:
     """Says how much there is, and which limits will hurt."""
-    found = [_memory(facts)]
+    found = [_memory(facts), *_sizes(facts)]
     if facts.address_space is not None:
         found.append(
             limited(
@@ -67,6 +72,27 @@ def judge(facts: LimitFacts) -> list[Finding]:
             )
         )
     return found
+
+
+def _carried(settings: Settings) -> dict[str, str]:
+    named = {name for size in read_sizes(settings.sizes) for name in size.limits}
+    if not named:
+        return {}
+    held = possible()
+    return {name: held.get(name, "nothing on this system holds it") for name in sorted(named)}
+
+
+def _sizes(facts: LimitFacts) -> list[Finding]:
+    if not facts.sizes:
+        return []
+    held = [name for name, why in facts.sizes.items() if not why]
+    told = [f"{name} not ({why})" for name, why in facts.sizes.items() if why]
+    says = "; ".join(filter(None, [f"held to: {', '.join(held)}" if held else "", *told]))
+    if not told:
+        return [good("sizes", says)]
+    means = "What is not held to its size may be used up by one cell; it is a promise, not a wall."
+    mend = "Let the broker make control groups (systemd: Delegate=yes); /dev/shm counts as memory."
+    return [limited("sizes", says, means, mend)]
 
 
 def _memory(facts: LimitFacts) -> Finding:

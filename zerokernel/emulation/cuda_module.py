@@ -100,6 +100,12 @@ def _refused(name: str) -> Callable[..., Any]:
     return refuse
 
 
+def _refused_class(name: str) -> type:
+    """A class, because libraries name it in annotations (`torch.cuda.CUDAGraph | None`)."""
+    refuse = _refused(name)
+    return type(name, (), {"__module__": "torch.cuda", "__new__": refuse})
+
+
 def _says(value: Any) -> Callable[..., Any]:
     return lambda *args, **kwargs: value
 
@@ -147,7 +153,8 @@ def _functions() -> dict[str, Any]:
         "default_stream": streams.default_stream,
         "set_stream": streams.set_stream,
         "is_current_stream_capturing": _says(False),
-        **{n: _refused(n) for n in ("CUDAGraph", "graph", "make_graphed_callables", "cudart")},
+        **{n: _refused_class(n) for n in ("CUDAGraph", "graph")},
+        **{n: _refused(n) for n in ("make_graphed_callables", "cudart")},
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from zerokernel.emulation.limit import limit
 from zerokernel.emulation.profile import DeviceProfile
 
 CPU: Any = torch.device("cpu")
@@ -21,13 +22,18 @@ ATTRIBUTE = "_emulated"
 
 
 class EmulatedDevice:
-    """One emulated device. The mutable state: bytes that live on it, and its generator."""
+    """One emulated device.
+
+    The mutable state: bytes that live on it, how often there were too few, and its generator.
+    """
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.device = torch.device("cuda", index)
         self.allocated = 0
         self.peak = 0
+        self.mark = 0  # the peak, as long as it is below the limit
+        self.refused = 0
         self.generator: Any = None
 
     def __repr__(self) -> str:
@@ -46,14 +52,40 @@ class Tag:
         self.on = on
         self.nbytes = nbytes
         on.allocated = total = on.allocated + nbytes
-        if total > on.peak:
-            on.peak = total
+        if total > on.mark:
+            _rise(self, total)
 
     def __del__(self) -> None:
         self.on.allocated -= self.nbytes
 
     def __reduce__(self) -> Any:
         return _tag, (self.on.index, self.nbytes)
+
+
+def _rise(tag: Tag, total: int) -> None:
+    """Notes that more is in use than before, or takes a tag back that there is no memory for.
+
+    Raises:
+        torch.OutOfMemoryError: There is none; it reads as on a real device.
+    """
+    on, wanted = tag.on, tag.nbytes
+    if total <= limit.memory:
+        on.mark = total
+        on.peak = max(total, on.peak)
+        return
+    on.allocated -= wanted
+    tag.nbytes = 0
+    on.refused += 1
+    free = max(0.0, limit.memory - on.allocated)
+    raise torch.OutOfMemoryError(
+        f"CUDA out of memory. Tried to allocate {_size(wanted)}. GPU {on.index} has a total "
+        f"capacity of {_size(limit.memory)} of which {_size(free)} is free. Of the allocated "
+        f"memory {_size(on.allocated)} is allocated by PyTorch (emulated device)."
+    )
+
+
+def _size(count: float) -> str:
+    return f"{count / (1 << 30):.2f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.2f} MiB"
 
 
 class _Current(threading.local):
@@ -102,6 +134,14 @@ def device(index: int) -> EmulatedDevice:
 def _tag(index: int, nbytes: int) -> Tag | None:
     """A tag in a process that emulates; on a real device, tensors need none."""
     return Tag(devices.one(index), nbytes) if hasattr(torch.UntypedStorage, ATTRIBUTE) else None
+
+
+def _forget_marks() -> None:
+    for on in devices.all:
+        on.mark = 0
+
+
+limit.when_set = _forget_marks
 
 
 def _invalid_ordinal() -> Exception:
@@ -183,14 +223,16 @@ def put(tensor: Any, on: EmulatedDevice) -> Any:
 def _put(tensor: Any, on: EmulatedDevice) -> None:
     try:
         storage = tensor.untyped_storage()
-        if storage._emulated is None:
-            storage._emulated = Tag(on, storage.nbytes())
+        known, size = storage._emulated, storage.nbytes()
     except (NotImplementedError, RuntimeError):
         parts = _parts(tensor)
         for part in parts:
             put(part, on)
         if not parts:
             setattr(tensor, ATTRIBUTE, Tag(on, 0))
+        return
+    if known is None:
+        storage._emulated = Tag(on, size)
 
 
 def is_wrapper(kind: Any) -> bool:

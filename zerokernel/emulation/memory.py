@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zerokernel.emulation.devices import devices
+from zerokernel.emulation.limit import limit
 from zerokernel.emulation.streams import on_of
 
 
@@ -20,18 +21,23 @@ def _bytes_of(attribute: str) -> Callable[..., int]:
 
 def _reset_peak(device: Any = None) -> None:
     on = on_of(device)
-    on.peak = on.allocated
+    on.peak = on.mark = on.allocated
+
+
+def _total() -> int:
+    """All bytes of a device: what its slice has, else what the profile says."""
+    return int(min(limit.memory, devices.profile.memory))
 
 
 def mem_get_info(device: Any = None) -> tuple[int, int]:
     """Gives the bytes that are free, and all bytes of a device."""
-    total = devices.profile.memory
+    total = _total()
     return max(0, total - on_of(device).allocated), total
 
 
 def _memory_stats(device: Any = None) -> OrderedDict[str, Any]:
     on = on_of(device)
-    stats: OrderedDict[str, Any] = OrderedDict(num_alloc_retries=0, num_ooms=0)
+    stats: OrderedDict[str, Any] = OrderedDict(num_alloc_retries=0, num_ooms=on.refused)
     for kind in ("allocated_bytes", "reserved_bytes", "active_bytes", "requested_bytes"):
         stats[f"{kind}.all.current"], stats[f"{kind}.all.peak"] = on.allocated, on.peak
     return stats
@@ -41,7 +47,7 @@ def _memory_summary(device: Any = None, abbreviated: bool = False) -> str:
     on = on_of(device)
     return (
         f"{on.device} (emulated): {on.allocated:,} bytes allocated, {on.peak:,} at most, "
-        f"of {devices.profile.memory:,}"
+        f"of {_total():,}"
     )
 
 

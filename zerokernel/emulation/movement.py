@@ -54,7 +54,9 @@ def to(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
         rest.pop(0)  # to(device, None, …)
     here = device_of(tensor)
     if spec is _UNSAID or spec is None:
-        return _tagged(func(tensor, *rest, **kwargs), here)
+        # Said all the same: without it `to(None, None, True)` would not be understood.
+        first = [] if spec is _UNSAID else [None]
+        return _tagged(func(tensor, *first, *rest, **kwargs), here)
     there = resolve(spec)
     if there is None and torch.device(spec).type != "cpu":
         return func(tensor, spec, *rest, **kwargs)  # meta, or torch says what it thinks of it
@@ -62,6 +64,15 @@ def to(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
         kwargs.update(zip(("non_blocking", "copy"), rest, strict=False))
         rest = []
     return moved(tensor, here, there, lambda: func(tensor, CPU, *rest, **kwargs), kwargs)
+
+
+def parsed(mode: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """What `module.to(…)` asks for: a number is a device of this kind."""
+    if args and type(args[0]) is int:
+        args = (devices.at(args[0]).device, *args[1:])
+    if type(kwargs.get("device")) is int:
+        kwargs = {**kwargs, "device": devices.at(kwargs["device"]).device}
+    return func(*args, **kwargs)
 
 
 def moved(
@@ -199,9 +210,16 @@ def _check_indices(tensor: Any, index: Any, here: EmulatedDevice | None) -> bool
     tensors = [one for one in parts if isinstance(one, torch.Tensor)]
     for one in tensors:
         on = device_of(one)
-        if on is not None and on is not here:
+        if on is not None and on is not here and not _is_number(one):
             raise RuntimeError(
                 "indices should be either on cpu or on the same device as the indexed tensor "
                 f"({_device(tensor)})"
             )
     return bool(tensors)
+
+
+def _is_number(index: Any) -> bool:
+    """Whether torch takes an index for the integer that it holds, wherever that lies."""
+    if index.dim() or index.is_floating_point() or index.is_complex():
+        return False
+    return index.dtype not in (torch.bool, torch.uint8)

@@ -163,6 +163,7 @@ def fill() -> None:
             if name.startswith(prefix):
                 HANDLERS[getattr(torch, name)] = each
     HANDLERS[torch.device] = _device
+    HANDLERS[functional._parse_to] = movement.parsed
     for owner in (tensor, torch, torch._C._VariableFunctions):
         for name in _INDEPENDENT:
             if (function := getattr(owner, name, None)) is not None:

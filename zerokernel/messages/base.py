@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zerokernel.errors import ProtocolMismatch
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised by one with each incompatible change of a message."""
 
 

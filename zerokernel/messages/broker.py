@@ -39,14 +39,19 @@ class RequestLease(Message):
     """Asks for a lease. Repeating it with the same id changes nothing.
 
     Attributes:
+        size: Its name, "" for the smallest that has what else is asked for.
         duration: Seconds that the cell may run.
         firm: Whether that holds even while nobody waits; else the limit is extended then.
+        memory: Bytes that the slice must have.
+        capability: Compute capability (major, minor) that it must have, () for any.
     """
 
     request: str
     size: str
     duration: float
     firm: bool = False
+    memory: int = 0
+    capability: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

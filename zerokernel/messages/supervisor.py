@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zerokernel.messages.base import PROTOCOL_VERSION, Message, check_protocol
 
@@ -39,6 +39,7 @@ class Bind(Message):
         hold: Seconds within which the task must have begun.
         request: The request that the lease was granted to.
         slice_id: The slice's, for a broker that takes the supervisor over.
+        limits: What the worker's processes may use together: "cores", "memory" in bytes.
     """
 
     session: str
@@ -50,6 +51,7 @@ class Bind(Message):
     hold: float
     request: str
     slice_id: str = ""
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class CellPlan:
         limit: Seconds that it may run.
         session: This notebook's session id.
         broker: The broker's status.
+        memory: Bytes that the slice must have.
+        capability: Compute capability that it must have, () for any.
     """
 
     forecast: Forecast
@@ -34,6 +36,8 @@ class CellPlan:
     limit: float
     session: str = ""
     broker: Mapping[str, Any] = field(default_factory=dict)
+    memory: int = 0
+    capability: tuple[int, ...] = ()
 
     def rows(self) -> list[tuple[str, ...]]:
         """Gives one row of texts a name."""
@@ -55,8 +59,18 @@ class CellPlan:
 
     def _slices(self) -> list[Mapping[str, Any]]:
         slices = list(self.broker.get("slices", ()))
-        name = self.wanted or next(iter(self.broker.get("sizes", ())), "")
+        name = self._size()
         return [one for one in slices if one["size"] == name and one["state"] != "set aside"]
+
+    def _size(self) -> str:
+        """The smallest size that has what the cell asks for, "" where none has."""
+        if not self.memory and not self.capability:
+            return self.wanted or next(iter(self.broker.get("sizes", ())), "")
+        for one in sorted(self.broker.get("slices", ()), key=lambda one: one["memory"]):
+            fits = self.memory <= one["memory"] and self.capability <= tuple(one["capability"])
+            if fits and self.wanted in ("", one["size"]):
+                return str(one["size"])
+        return ""
 
     def _memory(self) -> list[str]:
         """Whether the size that is asked for has room; another is proposed, never taken."""
@@ -86,8 +100,8 @@ class CellPlan:
         return f"{queue}; the next slice is free in {seconds(max(0.0, min(waits)))} at the latest"
 
     def _is_open(self, one: Mapping[str, Any]) -> bool:
-        """Free, or with a parked worker, which is ours or gives way."""
-        return one["state"] in ("free", "parked")
+        """Free or nearly, or with a parked worker, which is ours or gives way."""
+        return one["state"] in ("free", "cleaning", "parked")
 
     def data(self) -> dict[str, str]:
         """Gives the display's representations by MIME type."""

@@ -110,7 +110,8 @@ class CellRun:
     @property
     def began(self) -> bool:
         """Whether the cell's first line may have run."""
-        return self._started_at is not None or self._finished is not None
+        finished = self._finished is not None and self._finished.said.status != "stuck"
+        return self._started_at is not None or finished
 
     def execute(self) -> None:
         """Runs the cell and commits what it changed.
@@ -213,7 +214,16 @@ class CellRun:
     def _ask_for_lease(self) -> None:
         options = self._options
         self._connection.want(self._request)
-        self._broker.tell(RequestLease(self._request, options.size, options.duration, options.firm))
+        self._broker.tell(
+            RequestLease(
+                self._request,
+                options.size,
+                options.duration,
+                options.firm,
+                options.memory,
+                options.capability,
+            )
+        )
 
     def _find_next_broker(self) -> None:
         """Goes on under the next broker; a cell that runs does not even need one.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.ambient.quiet import quietly
-from zerokernel.errors import CommitFailed, FileNotShared, ZeroKernelError
+from zerokernel.errors import CommitFailed, DeviceOutOfMemory, FileNotShared, ZeroKernelError
 from zerokernel.notebook import failure
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def bring_home(
         names: What the cell reads, which the threads that it left running read too.
 
     Raises:
+        DeviceOutOfMemory: What the cell uses did not fit on its slice.
         CommitFailed: The results cannot be the notebook's; nothing was changed.
         ResultsTooLarge: The notebook has no memory for them; nothing was changed.
     """
@@ -72,6 +73,10 @@ def bring_home(
         connection.drop_worker()
         if said.error.get("ename") == FileNotShared.__name__:
             connection.replica.files_travel = False
+        if said.error.get("ename") == "OutOfMemoryError":
+            short = DeviceOutOfMemory(said.error.get("evalue"))
+            short.again = bool(said.error.get("again"))
+            raise short
         raise CommitFailed(said.error.get("evalue"))
     staged, committed = _commit(finished, connection)
     if connection.link is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from zerokernel.errors import BadDuration, BadOption
+from zerokernel.notebook import wishes
 from zerokernel.notebook.duration import ACCEPTED, is_duration, seconds
 
 
@@ -29,6 +30,16 @@ DURATION = Option(
     "function of no arguments that returns one.",
 )
 SIZE = Option(("--size", "-s"), "NAME", "The size of the slice. `%gpu` lists the sizes there are.")
+MEMORY = Option(
+    ("--memory",),
+    "AMOUNT",
+    "The memory that the slice must have, such as 40G: the smallest that has it is taken.",
+)
+CAPABILITY = Option(
+    ("--min-capability",),
+    "NUMBER",
+    "The compute capability that the device must have at least, such as 9.0.",
+)
 CPU = Option(("--cpu",), "", "Run the cell here, in the notebook, without a GPU.")
 FIRM = Option(
     ("--firm",),
@@ -41,20 +52,22 @@ PLAN = Option(
     "",
     "Show what the cell would bring along, need and wait for. Nothing is run or leased.",
 )
-OPTIONS: tuple[Option, ...] = (DURATION, SIZE, FIRM, CPU, PLAN, QUIET)
+OPTIONS: tuple[Option, ...] = (DURATION, SIZE, MEMORY, CAPABILITY, FIRM, CPU, PLAN, QUIET)
 
+_WANTED = {SIZE: ("a name", "large"), MEMORY: ("an amount", "40G"), CAPABILITY: ("a number", "9.0")}
 _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 
 _EXAMPLES = """\
     %%gpu
     %%gpu --duration 2m --size large
+    %%gpu --memory 40G --min-capability 8.0
     %%gpu -d "30 * epochs"
     %%gpu -d estimate(batches) -q"""
 
 
 @dataclass(frozen=True)
 class CellOptions:
-    """What the line of one `%%gpu` cell asks for. Times are in seconds.
+    """What the line of one `%%gpu` cell asks for. Times are in seconds, memory in bytes.
 
     ``background`` is no option: so long may go on what the cell leaves running.
     """
@@ -66,6 +79,8 @@ class CellOptions:
     firm: bool = False
     plan: bool = False
     background: float = 0.0
+    memory: int = 0
+    capability: tuple[int, ...] = ()
 
 
 def parse_cell_options(
@@ -78,25 +93,29 @@ def parse_cell_options(
         evaluate: evaluates an expression in the notebook. Called once at most, and only after
             the whole line has been understood.
         default_duration: seconds, where the line has no `--duration`.
-        default_size: where the line has no `--size`.
+        default_size: where the line does not say what the slice must be.
 
     Raises:
         BadOption: something on the line is not understood.
         BadDuration: the duration is missing, fails, or is not a positive time.
     """
     given = _Reader(line).read()
+    words, switches = given.words, given.switches
+    wished = SIZE in words or MEMORY in words or CAPABILITY in words
+    memory = wishes.memory(words[MEMORY]) if MEMORY in words else 0
+    capability = wishes.capability(words[CAPABILITY]) if CAPABILITY in words else ()
     duration = default_duration
     if given.duration is not None:
         duration = seconds(given.duration, evaluate)
-    size = default_size if given.size is None else given.size
-    switches = given.switches
     return CellOptions(
         duration,
-        size,
+        words.get(SIZE, "" if wished else default_size),
         cpu=CPU in switches,
         quiet=QUIET in switches,
         firm=FIRM in switches,
         plan=PLAN in switches,
+        memory=memory,
+        capability=capability,
     )
 
 
@@ -152,7 +171,7 @@ class _Reader:
 
     line: str
     duration: str | None = None
-    size: str | None = None
+    words: dict[Option, str] = field(default_factory=dict)
     switches: set[Option] = field(default_factory=set)
     _waiting: list[_Word] = field(default_factory=list)
 
@@ -166,8 +185,8 @@ class _Reader:
                 raise BadOption(self._not_understood(word.raw, flag))
             if option is DURATION:
                 self.duration = self._duration(flag, value)
-            elif option is SIZE:
-                self.size = self._size(flag, value)
+            elif option.metavar:
+                self.words[option] = self._one_word(flag, value, option)
             elif value is not None:
                 raise BadOption(f"`{flag}` takes no value, but was given `{value.raw}`.")
             else:
@@ -177,13 +196,14 @@ class _Reader:
     def _next_is_value(self) -> bool:
         return bool(self._waiting) and not _OPTION_LIKE.match(self._waiting[0].raw)
 
-    def _size(self, flag: str, value: _Word | None) -> str:
+    def _one_word(self, flag: str, value: _Word | None, option: Option) -> str:
         if value is None and self._next_is_value():
             value = self._waiting.pop(0)
-        size = _unquoted(value.raw) if value is not None else ""
-        if not size:
-            raise BadOption(f"`{flag}` wants a name, such as `{flag} large`.")
-        return size
+        word = _unquoted(value.raw) if value is not None else ""
+        if not word:
+            what, example = _WANTED[option]
+            raise BadOption(f"`{flag}` wants {what}, such as `{flag} {example}`.")
+        return word
 
     def _duration(self, flag: str, value: _Word | None) -> str:
         words = [value] if value is not None else []
@@ -263,7 +283,12 @@ def _all_flags() -> str:
 
 def help_text() -> str:
     """What `%%gpu?` shows."""
-    usage = " ".join(f"[{_usage(option)}]" for option in OPTIONS)
+    usage = textwrap.fill(
+        " ".join(f"[{_usage(option)}]".replace(" ", "\0") for option in OPTIONS),
+        90,
+        subsequent_indent=" " * 10,
+        break_on_hyphens=False,
+    ).replace("\0", " ")
     rows = "\n".join(_help_row(option) for option in OPTIONS)
     return (
         "Run the cell on a leased GPU slice.\n\n"
@@ -282,7 +307,7 @@ def _help_row(option: Option) -> str:
     head = f"  {', '.join(option.flags)} {option.metavar}".rstrip()
     lines = textwrap.wrap(option.help, 66)
     first, *rest = lines
-    return "\n".join([f"{head:<24}{first}", *(" " * 24 + line for line in rest)])
+    return "\n".join([f"{head:<28}{first}", *(" " * 28 + line for line in rest)])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zerokernel.errors import (
     BrokerLost,
     ChannelClosed,
+    DeviceOutOfMemory,
     UnknownSize,
     WorkerLost,
     WorkerStartFailed,
@@ -108,12 +109,21 @@ class Session:
                 # What died while nobody used it costs the next cell nothing but time.
                 if last_try or self._run.began or not error.again:
                     raise
+                if isinstance(error, DeviceOutOfMemory):
+                    self._end_worker()  # what it holds of earlier cells makes way
             except BaseException as error:
                 self._failed = (_lines_of(error), self._connection.link)
                 raise
             finally:
                 self._run = None
             self._connection.refresh()
+
+    def _end_worker(self) -> None:
+        """Has the broker end the worker before it grants the next lease."""
+        from zerokernel.messages import EndWorker
+
+        with contextlib.suppress(BrokerLost):
+            self._connection.client.send(EndWorker(self._connection.id))
 
     def plan(self, body: str, code: str, options: CellOptions) -> CellPlan:
         """Says what a cell would bring along, need and wait for. Nothing is leased.
@@ -136,7 +146,8 @@ class Session:
         names = describe(self._shell, body, code).names
         with self._busy:
             found = forecast(self._connection.replica, names)
-        return CellPlan(found, options.size, options.duration, self._connection.id, status)
+        wish = (options.memory, options.capability)
+        return CellPlan(found, options.size, options.duration, self._connection.id, status, *wish)
 
     def _check_size(self, size: str) -> None:
         if size and size not in self.sizes():

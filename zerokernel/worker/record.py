@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from zerokernel.containment import Tree
+from zerokernel.containment import Allowance, Tree
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import TaskEnded, TaskReturning, TaskStarted, WorkerKept
 from zerokernel.wire.unix import UnixChannel
@@ -24,6 +24,7 @@ class Worker:
     tree: Tree
     control: UnixChannel
     oom_kills: int
+    allowance: Allowance | None = None  # what holds it to the limits of its size
     lease: str = ""
     request: str = ""
     slice_id: str = ""  # where it has memory

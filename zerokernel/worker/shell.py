@@ -18,8 +18,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Instance, Type
 from traitlets.config import Config
 
+from zerokernel.crossing import device_memory
 from zerokernel.crossing.shell import travels_by_name
-from zerokernel.worker import namespace
+from zerokernel.worker import namespace, slice_memory
 from zerokernel.worker.output import PublishingSession
 
 AskInput = Callable[[str, bool], str]
@@ -55,6 +56,7 @@ class WorkerShell(ZMQInteractiveShell):
     def showtraceback(self, *arguments: Any, **options: Any) -> None:
         """Shows the cell's lines up to a name that could not be fetched, not our own."""
         namespace.hide_frames(sys.exc_info()[1])
+        slice_memory.explain(sys.exc_info()[1], self.user_ns)
         super().showtraceback(*arguments, **options)
 
     @contextlib.contextmanager
@@ -66,6 +68,21 @@ class WorkerShell(ZMQInteractiveShell):
         """Runs a part of the cell, and says so: only there a deadline may be raised."""
         with self.running_code():
             return bool(await super().run_code(*arguments, **options))  # type: ignore[no-untyped-call]  # IPython is annotated in part
+
+    async def run_ast_nodes(self, *arguments: Any, **options: Any) -> bool:
+        """Runs the cell, and waits for what it told devices: an error there is the cell's."""
+        failed = bool(await super().run_ast_nodes(*arguments, **options))
+        try:
+            with self.running_code():
+                device_memory.finish()
+        except BaseException as error:
+            if failed:  # by what the cell showed already
+                return True
+            if "result" in options:
+                options["result"].error_in_exec = error
+            self.showtraceback()
+            return True
+        return failed
 
     def enable_gui(self, gui: Any = None) -> None:
         """Ignores event loops of toolkits: there is no screen and no loop in a worker."""

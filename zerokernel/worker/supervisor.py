@@ -14,8 +14,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from zerokernel.containment import Containment, processes
+from zerokernel.containment import Containment, limit, processes
 from zerokernel.errors import ChannelClosed, ZeroKernelError
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
@@ -270,9 +271,18 @@ class Supervisor:
         worker.bound = now
         worker.ends_at, worker.ends_as = now + bind.hold, Cause.START_FAILED
         worker.freeze_at = None
+        if worker.allowance is None and bind.limits:
+            self._limit(worker, bind.limits)
         if worker.tree.frozen:
             worker.tree.thaw()
         self._order(worker, bind)
+
+    def _limit(self, worker: Worker, limits: dict[str, int]) -> None:
+        """Holds a worker to what its size carries; it stays on that slice as long as it lives."""
+        group: Path | None = getattr(worker.tree, "group", None)
+        worker.allowance = limit(worker.process, limits, group)
+        for name, why in worker.allowance.refused.items():
+            print(f"zerokernel: {name} of a size is not enforced: {why}", file=sys.stderr)
 
     def _extend(self, order: ExtendLimit) -> None:
         worker = self._workers.get(order.session)
@@ -429,12 +439,18 @@ class Supervisor:
     def _reap(self, worker: Worker, status: int) -> None:
         """Takes a dead worker off the books, and what it left behind."""
         now = self._clock()
+        ran_out = worker.allowance is not None and worker.allowance.ran_out
         worker.tree.clear()
         self._kill_orphans()
+        if worker.allowance is not None:
+            worker.allowance.clear()
         self._selector.unregister(worker.control)
         worker.control.close()
         del self._workers[worker.session]
         cause, detail = process.why_ended(status, worker.oom_kills)
+        if ran_out and cause in (Cause.KILLED, Cause.OUT_OF_MEMORY):
+            cause = Cause.OUT_OF_MEMORY
+            detail = "it used up the memory that its size carries; ask for a larger one"
         if worker.cause:
             cause, detail = worker.cause, worker.why_stopped()
         elif os.WIFEXITED(status) and os.WEXITSTATUS(status) == KERNEL_LOST_STATUS:

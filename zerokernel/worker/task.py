@@ -45,7 +45,7 @@ from zerokernel.messages import (
     TaskStuck,
 )
 from zerokernel.wire import Channel, Received
-from zerokernel.worker import history, namespace
+from zerokernel.worker import history, namespace, slice_memory
 from zerokernel.worker.cell_loop import CellLoop
 from zerokernel.worker.cuts import OutputLimits
 from zerokernel.worker.deadline import Deadline
@@ -134,10 +134,13 @@ class TaskRunner:
         binding = _timed(lambda: bind_slice(bind))
         self._know_sources(cell.sources)
         self._capture.begin(OutputLimits(**cell.output_limits))
+        held = slice_memory.held()
         try:
             loading = _timed(lambda: self._load(cell))
         except Exception as failure:  # a class's own code, most likely
-            self._give_up(failure, "What the cell uses could not be rebuilt in the worker.", 0.0)
+            slice_memory.explain(failure, self._shell.user_ns)
+            what = "What the cell uses could not be rebuilt in the worker."
+            self._give_up(failure, what, 0.0, again=held > 0)
             self._control.send(TaskEnded(bind.session, bind.lease, 0.0))
             return
         self._control.send(TaskStarted(bind.session, bind.lease))
@@ -316,10 +319,14 @@ class TaskRunner:
         gc.collect()
         device_memory.release()
 
-    def _give_up(self, failure: Exception, what: str, ran: float) -> None:
-        """Tells the kernel that nothing of this cell comes home, and why."""
-        text = f"{what} Nothing was changed. ({type(failure).__name__}: {failure})"
-        told = {"ename": type(failure).__name__, "evalue": text}
+    def _give_up(self, failure: Exception, what: str, ran: float, again: bool = False) -> None:
+        """Tells the kernel that nothing of this cell comes home, and why.
+
+        ``again``: whether it may be otherwise in a worker that holds nothing of earlier cells.
+        """
+        why = "\n".join([str(failure), *getattr(failure, "__notes__", ())])
+        text = f"{what} Nothing was changed. ({type(failure).__name__}: {why})"
+        told = {"ename": type(failure).__name__, "evalue": text, "again": again}
         self._channel.send(CellFinished("stuck", ran, (), told), [b""])
 
     def _forget_results(self) -> None:
@@ -409,6 +416,7 @@ def bind_slice(bind: Bind) -> None:
     os.environ.update(ZEROKERNEL_SLICE=bind.slice_id, ZEROKERNEL_LEASE=bind.lease)
     if not bind.simulated and "torch" in sys.modules:
         sys.modules["torch"].cuda.init()
+    slice_memory.take(bind)
 
 
 def _timed(action: Any) -> float:

@@ -15,7 +15,14 @@ from tornado import httpclient, websocket
 from zerokernel.broker.app import ROUTES
 from zerokernel.broker.handlers import MAX_MESSAGE, Guarded
 from zerokernel.client import CloseCode
-from zerokernel.messages import OpenSession, RequestLease, SessionOpened, decode, encode
+from zerokernel.messages import (
+    PROTOCOL_VERSION,
+    OpenSession,
+    RequestLease,
+    SessionOpened,
+    decode,
+    encode,
+)
 from zerokernel.testing import InProcessBroker
 
 OPENING = OpenSession("0" * 32, "test.ipynb", "python", {})
@@ -146,7 +153,7 @@ HOSTILE = [
     b'"x"',
     b"\xff\xfe",
     b'{"kind": "RequestLease"}',
-    b'{"kind": "OpenSession", "protocol": 2}',
+    f'{{"kind": "OpenSession", "protocol": {PROTOCOL_VERSION}}}'.encode(),
     b'{"kind": "OpenSession", "protocol": "1"}',
     b'{"kind": "__class__"}',
     b"[" * 100_000,

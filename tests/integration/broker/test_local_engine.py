@@ -270,7 +270,7 @@ def test_a_supervisor_that_was_only_starting_is_ended_by_the_next_broker(tmp_pat
     async def life() -> None:
         opening = asyncio.create_task(bench.open())
         async with asyncio.timeout(20):
-            while not bench.starts.exists():
+            while not (bench.starts.exists() and bench.processes()):
                 await asyncio.sleep(0.01)
         ((_, record),) = find_records(bench.settings.runtime_directory)
         assert (record.process, record.address) == (bench.processes()[0], "")

@@ -1,4 +1,5 @@
 import os
+import pickle
 import random
 import sys
 
@@ -78,3 +79,32 @@ def test_device_and_credentials_stay_with_their_process(monkeypatch):
     found = ambient.capture()["environ"]
     assert "CUDA_VISIBLE_DEVICES" not in found
     assert "JUPYTERHUB_API_TOKEN" not in found
+
+
+def _entered(environ):
+    """A fresh worker's surroundings that took over a notebook's environment, and what they sent."""
+    worker = ambient.Surroundings(in_worker=True)
+    worker.enter({"environ": pickle.dumps(environ)}, {})
+    return worker.changes().plain
+
+
+def test_a_worker_takes_only_as_much_of_the_device_as_it_needs():
+    """What tells JAX and TensorFlow so is in a worker's environment, and not sent home."""
+    assert "environ" not in _entered(dict(ambient.capture()["environ"]))
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+
+def test_what_the_notebook_says_of_it_holds():
+    """The notebook's own value is the worker's."""
+    environ = dict(ambient.capture()["environ"], XLA_PYTHON_CLIENT_PREALLOCATE="true")
+    assert "environ" not in _entered(environ)
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
+
+
+def test_a_forkservers_own_value_does_not_hold(monkeypatch):
+    """A variable that the notebook does not have is as if it had never been there."""
+    environ = dict(ambient.capture()["environ"])
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    _entered(environ)
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"

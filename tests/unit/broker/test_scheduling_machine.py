@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from zerokernel.broker.scheduling import (
+    Clean,
     Event,
     NotebookSaid,
     Order,
@@ -19,6 +21,7 @@ from zerokernel.broker.scheduling import (
     SessionConnected,
     SessionLost,
     Settle,
+    SliceCleaned,
     SlicesChanged,
     SliceSetAside,
     Tell,
@@ -38,8 +41,13 @@ from zerokernel.messages import (
 from zerokernel.testing import FakeClock, FakeEngine, simulated_slices
 
 SESSIONS = ("a", "b", "c", "d")
-SLICES = [*simulated_slices(2, "small", 8 << 30), *simulated_slices(1, "large", 16 << 30)]
-SETBACKS = ("set aside", "changed", "does not end", "removed", "suspect")
+SLICES = [
+    *simulated_slices(1, "small", 8 << 30),
+    *(replace(one, is_cleaned=True) for one in simulated_slices(2, "small", 8 << 30)[1:]),
+    *(replace(one, is_cleaned=True) for one in simulated_slices(1, "large", 16 << 30)),
+]
+USERS = dict(zip(SESSIONS, ("ada", "ada", "bob", "bob"), strict=True))
+SETBACKS = ("set aside", "changed", "does not end", "removed", "suspect", "not clean")
 
 sessions = st.sampled_from(SESSIONS)
 numbers = st.integers(0, 5)
@@ -51,11 +59,16 @@ class SchedulerLife(RuleBasedStateMachine):
     @initialize(
         grace=st.sampled_from([0.0, 5.0]),
         at_once=st.booleans(),
+        scrub=st.sampled_from(["always", "between users", "never"]),
         busy=st.lists(sessions, max_size=6),
     )
-    def begin(self, grace: float, at_once: bool, busy: list[str]) -> None:
+    def begin(self, grace: float, at_once: bool, scrub: str, busy: list[str]) -> None:
         self.clock = FakeClock()
-        policy = Policy(kernel_grace_seconds=grace, park_seconds=20.0, waiting_per_session=4)
+        policy = Policy(
+            kernel_grace_seconds=grace, park_seconds=20.0, waiting_per_session=4, scrub=scrub
+        )
+        self.to_clean: list[Clean] = []
+        self.left: dict[str, str] = {}  # whose memory may be read on a slice
         self.state = SchedulerState(SLICES, policy)
         self.engine = FakeEngine(self.clock, stops_at_once=at_once)
         self.engine.observe(self)
@@ -110,6 +123,8 @@ class SchedulerLife(RuleBasedStateMachine):
                 assert lease not in self.settled, "a lease is settled once"
                 assert 0 <= amount <= held
                 self.settled[lease] = amount
+            case Clean():
+                self.to_clean.append(action)
             case Tell(_, message):
                 self.check_told(message)
 
@@ -122,6 +137,13 @@ class SchedulerLife(RuleBasedStateMachine):
         worker = self.engine.workers.get(session)
         assert worker is None or not worker.stopping, "a dying worker is not bound"
         assert bind.hold > bind.limit > 0
+        record = self.state.slices[bind.slice_id]
+        if record.slice.is_cleaned:
+            assert bind.slice_id not in {one.slice for one in self.to_clean}, "it is verified"
+            before = self.left.get(bind.slice_id, USERS[session])
+            if self.state.policy.scrub == "between users":
+                assert before == USERS[session], "nobody reads what another user left"
+            self.left[bind.slice_id] = USERS[session]
 
     def check_told(self, message: Any) -> None:
         match message:
@@ -143,7 +165,7 @@ class SchedulerLife(RuleBasedStateMachine):
     def connect(self, session: str, wanted: set[int]) -> None:
         """Connects, maybe anew: what it does not want any more waits no longer."""
         requests = tuple(f"{session}{number}" for number in wanted)
-        self.handle(SessionConnected(session, f"{session}.ipynb", "user", requests))
+        self.handle(SessionConnected(session, f"{session}.ipynb", USERS[session], requests))
         waiting = self.state.queue.of_session(session) if session in self.state.sessions else ()
         assert {one.id for one in waiting} <= set(requests)
 
@@ -238,6 +260,16 @@ class SchedulerLife(RuleBasedStateMachine):
     def finish_stops(self) -> None:
         self.engine.finish_stops()
 
+    @rule(reason=st.sampled_from(["", "", "not clean"]))
+    def clean(self, reason: str) -> None:
+        """The slice that waits longest is reported clean, or not."""
+        if self.to_clean:
+            order = self.to_clean.pop(0)
+            scrubbed = order.scrub and not reason
+            if scrubbed:
+                self.left.pop(order.slice, None)
+            self.handle(SliceCleaned(order.slice, reason, scrubbed))
+
     @rule(one=st.sampled_from(SLICES), reason=st.sampled_from(["", "suspect"]))
     def mark(self, one: Any, reason: str) -> None:
         self.handle(SliceSetAside(one.id, reason))
@@ -294,6 +326,8 @@ class SchedulerLife(RuleBasedStateMachine):
             self.connect(session, set(range(6)))
         for _ in range(40):
             self.engine.finish_stops()
+            while self.to_clean:
+                self.clean("")
             for session in list(self.engine.unclaimed):
                 self.engine.fork(session)
             for session, worker in list(self.engine.workers.items()):

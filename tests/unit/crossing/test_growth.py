@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import numpy as np
+import pytest
 
 from zerokernel.crossing import KernelReplica, WorkerReplica
 
@@ -38,6 +39,7 @@ def _noted(owner: object, depth: int = 3) -> int:
     return found
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_cells_that_make_all_anew_leave_nothing_behind() -> None:
     """Arrays, generators, objects with a digest and lists: both tables stay as they were."""
     here: dict[str, Any] = {"__name__": "__main__"}

@@ -1,6 +1,8 @@
 import gc
 import weakref
 
+import pytest
+
 from zerokernel.crossing import KernelReplica
 from zerokernel.crossing.tokens import Ledger
 
@@ -119,6 +121,7 @@ def test_cycles_that_somebody_holds_stay():
     assert ledger.find(holder()) == 0
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_kernel_does_not_keep_cycles_for_ever():
     """A notebook that makes a cyclic list in each cell does not grow the table without bound."""
     namespace = {"__name__": "__main__"}

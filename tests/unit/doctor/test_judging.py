@@ -85,6 +85,21 @@ CASES = [
     (devices, DeviceFacts("auto", "580"), "devices", "bad", "no slice"),
     (
         devices,
+        DeviceFacts("auto", "580", "", (H200,), False, (), (), ("Xid 48 there",)),
+        "slices",
+        "limited",
+        "Xid 48 there",
+    ),
+    (
+        limits,
+        replace(LIMITS, sizes={"cores": "", "memory": "", "shm": "nothing holds it"}),
+        "sizes",
+        "limited",
+        r"held to: cores, memory; shm not \(nothing holds it\)",
+    ),
+    (limits, replace(LIMITS, sizes={"cores": ""}), "sizes", "good", "held to: cores"),
+    (
+        devices,
         DeviceFacts("auto", "580", "", (H200,), False, ("/dev/nvidia0",)),
         "device files",
         "limited",

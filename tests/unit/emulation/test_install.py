@@ -209,6 +209,9 @@ def test_what_needs_a_device_says_so() -> None:
     try:
         with pytest.raises(EmulatedDeviceOnly, match="%%gpu"):
             torch.cuda.CUDAGraph()
+        with pytest.raises(EmulatedDeviceOnly, match="%%gpu"):
+            torch.cuda.graph(None)
+        assert torch.cuda.CUDAGraph | None  # as libraries write in annotations
         with pytest.raises(BufferError, match="%%gpu"):
             torch.utils.dlpack.to_dlpack(torch.ones(2, device="cuda"))
     finally:

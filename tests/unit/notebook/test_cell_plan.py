@@ -18,12 +18,13 @@ FORECAST = Forecast(
 
 
 def one_slice(state="free", size="half", memory=70_000_000_000, remaining=None):
-    return {"size": size, "state": state, "memory": memory, "remaining": remaining}
+    known = {"size": size, "state": state, "memory": memory, "remaining": remaining}
+    return {**known, "capability": [9, 0]}
 
 
-def plan(slices, queue=(), wanted="", forecast=FORECAST):
+def plan(slices, queue=(), wanted="", forecast=FORECAST, memory=0, capability=()):
     broker = {"sizes": ["half", "whole"], "slices": slices, "queue": list(queue)}
-    return CellPlan(forecast, wanted, 90.0, "me", broker)
+    return CellPlan(forecast, wanted, 90.0, "me", broker, memory, capability)
 
 
 def test_a_row_says_what_goes_and_what_is_there():
@@ -78,3 +79,19 @@ def test_a_cell_that_uses_nothing():
     """There is no table then."""
     shown = plan([one_slice()], forecast=Forecast((), 0))
     assert "it uses nothing of the notebook" in shown.data()["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"memory": 60_000_000_000}, "2 s at the latest"),
+        ({"memory": 80_000_000_000}, "it would start at once"),
+        ({"memory": 200_000_000_000}, "no slice of this size"),
+        ({"capability": (9, 0), "wanted": "whole"}, "it would start at once"),
+        ({"capability": (10, 0)}, "no slice of this size"),
+    ],
+)
+def test_a_wish_means_the_smallest_slice_that_has_it(wish, said):
+    """Memory and capability choose the size, as the broker will."""
+    slices = [one_slice("leased", remaining=2.0), one_slice(size="whole", memory=140_000_000_000)]
+    assert said in plan(slices, **wish).remarks()[-1]

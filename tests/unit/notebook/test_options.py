@@ -147,6 +147,11 @@ OTHERS = [
     ("-d 90 -s xlarge --cpu -q", CellOptions(90.0, "xlarge", cpu=True, quiet=True)),
     ("-s xlarge -d 30 * n", CellOptions(90.0, "xlarge")),
     ("\t-s\txlarge\t", CellOptions(60.0, "xlarge")),
+    ("--memory 40G", CellOptions(60.0, "", memory=40 * 10**9)),
+    ("--memory=1.5TB", CellOptions(60.0, "", memory=15 * 10**11)),
+    ("--memory 500mib -s small", CellOptions(60.0, "small", memory=500 << 20)),
+    ("--min-capability 9.0", CellOptions(60.0, "", capability=(9, 0))),
+    ("--min-capability 8 --memory 2G", CellOptions(60.0, "", memory=2 * 10**9, capability=(8, 0))),
 ]
 
 
@@ -238,8 +243,14 @@ BAD_OPTIONS = [
     ("--CPU", "Did you mean `--cpu`?"),
     ("-Q", "Did you mean `--quiet`?"),
     ("--time=60", "`--time=60` is not an option of %%gpu. The options are --duration, --size"),
-    ("--memory 40G", "`--memory` is not an option"),
-    ("-x", "The options are --duration, --size, --firm, --cpu, --plan and --quiet."),
+    ("--memory", "`--memory` wants an amount, such as `--memory 40G`"),
+    ("--memory 40", "wants an amount such as 40G"),
+    ("--memory lots", "wants an amount such as 40G"),
+    ("--memory 0G", "wants an amount such as 40G"),
+    ("--min-capability", "`--min-capability` wants a number, such as"),
+    ("--min-capability hopper", "wants a number such as 9.0"),
+    ("--min-capability 9.0.1", "wants a number such as 9.0"),
+    ("-x", "The options are --duration, --size, --memory, --min-capability, --firm, --cpu,"),
     ("--", "`--` is not an option"),
     ("-", "`-` is not an option"),
     ("cpu", "Did you mean `--cpu`?"),
@@ -281,6 +292,8 @@ def test_nothing_is_evaluated_on_a_line_that_is_not_understood() -> None:
     asked: list[str] = []
     with pytest.raises(BadOption):
         parse_cell_options("-d f() --sise x", asked.append, 60.0, "")
+    with pytest.raises(BadOption):
+        parse_cell_options("-d f() --memory x", asked.append, 60.0, "")
     assert asked == []
 
 
@@ -310,20 +323,25 @@ def test_the_helps_examples_are_understood() -> None:
         parse_cell_options(rest, lambda text: eval(text, dict(names)), 60.0, "")
 
 
-ALL = ("--duration", "--size", "--firm", "--cpu", "--plan", "--quiet")
+REST = ("--memory", "--min-capability", "--firm", "--cpu", "--plan")
+ALL = ("--duration", "--size", *REST, "--quiet")
 # The cursor is at the bar.
 COMPLETIONS = [
     ("|", "", ALL),
-    ("-d 60 |", "", ("--size", "--firm", "--cpu", "--plan", "--quiet")),
+    ("-d 60 |", "", ("--size", *REST, "--quiet")),
     ("-|", "-", (*ALL, "-d", "-s", "-q")),
     ("--|", "--", ALL),
     ("--d|", "--d", ("--duration",)),
     ("--x|", "--x", ()),
     ("-q|", "-q", ("-q",)),
-    ("-q -|", "-", ("--duration", "--size", "--firm", "--cpu", "--plan", "-d", "-s")),
-    ("--quiet --|", "--", ("--duration", "--size", "--firm", "--cpu", "--plan")),
-    ("--size=large --|", "--", ("--duration", "--firm", "--cpu", "--plan", "--quiet")),
-    ("-| --cpu -s large", "-", ("--duration", "--firm", "--plan", "--quiet", "-d", "-q")),
+    ("-q -|", "-", ("--duration", "--size", *REST, "-d", "-s")),
+    ("--quiet --|", "--", ("--duration", "--size", *REST)),
+    ("--size=large --|", "--", ("--duration", *REST, "--quiet")),
+    (
+        "-| --cpu -s large",
+        "-",
+        ("--duration", *(one for one in REST if one != "--cpu"), "--quiet", "-d", "-q"),
+    ),
     ("-s |", "", ("large", "xlarge")),
     ("-s x|", "x", ("xlarge",)),
     ("--size l|", "l", ("large",)),

@@ -3,7 +3,18 @@
 from zerokernel.broker.devices.choice import choose_devices
 from zerokernel.broker.devices.locks import DeviceLocks
 from zerokernel.broker.devices.nvidia import NvidiaDevices
-from zerokernel.broker.devices.port import Devices
-from zerokernel.broker.devices.simulated import SimulatedDevices
+from zerokernel.broker.devices.port import Devices, Trouble, Use
+from zerokernel.broker.devices.replay import ReplayNvml
+from zerokernel.broker.devices.simulated import SimulatedDevices, SimulatedMachine
 
-__all__ = ["DeviceLocks", "Devices", "NvidiaDevices", "SimulatedDevices", "choose_devices"]
+__all__ = [
+    "DeviceLocks",
+    "Devices",
+    "NvidiaDevices",
+    "ReplayNvml",
+    "SimulatedDevices",
+    "SimulatedMachine",
+    "Trouble",
+    "Use",
+    "choose_devices",
+]

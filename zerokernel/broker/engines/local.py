@@ -14,7 +14,7 @@ from typing import Any
 from zerokernel.broker.engines.leftovers import SupervisorRecord, find_records
 from zerokernel.broker.engines.port import Door, Observer
 from zerokernel.broker.engines.supervisor import MODULE, Supervisor
-from zerokernel.containment import remove_strays
+from zerokernel.containment import remove_stray_allowances, remove_strays
 from zerokernel.errors import WorkerStartFailed
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import (
@@ -118,6 +118,7 @@ class LocalEngine:
         found = find_records(self._settings.runtime_directory)
         await asyncio.gather(*(self._take_over(file, record) for file, record in found))
         remove_strays()
+        remove_stray_allowances()
 
     async def _take_over(self, file: Path, record: SupervisorRecord) -> None:
         # Two of one interpreter, from two crashes, keep houses of their own.
@@ -176,6 +177,7 @@ class LocalEngine:
         supervisors = [h.supervisor for h in self._houses.values() if h.supervisor is not None]
         await asyncio.gather(*(one.close() for one in supervisors))
         remove_strays()
+        remove_stray_allowances()
 
     def statistics(self) -> dict[str, Any]:
         """Gives the supervisors: interpreter, process, whether ready, sessions, log."""

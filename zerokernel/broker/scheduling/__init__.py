@@ -3,6 +3,7 @@
 from zerokernel.broker.scheduling.actions import (
     Action,
     Beats,
+    Clean,
     Extend,
     Order,
     Reserve,
@@ -15,6 +16,7 @@ from zerokernel.broker.scheduling.events import (
     SessionClosed,
     SessionConnected,
     SessionLost,
+    SliceCleaned,
     SlicesChanged,
     SliceSetAside,
     Tick,
@@ -28,6 +30,7 @@ from zerokernel.broker.scheduling.state import SchedulerState
 __all__ = [
     "Action",
     "Beats",
+    "Clean",
     "Event",
     "Extend",
     "NotebookSaid",
@@ -40,6 +43,7 @@ __all__ = [
     "SessionLost",
     "Settle",
     "Slice",
+    "SliceCleaned",
     "SliceSetAside",
     "SlicesChanged",
     "Tell",

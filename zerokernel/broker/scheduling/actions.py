@@ -79,4 +79,12 @@ class Beats:
     running: Mapping[str, tuple[int, int]]
 
 
-Action = Tell | Order | Reserve | Settle | Extend | Beats
+@dataclass(frozen=True)
+class Clean:
+    """Verify that a slice's memory is free, and overwrite it if asked; `SliceCleaned` answers."""
+
+    slice: str
+    scrub: bool
+
+
+Action = Tell | Order | Reserve | Settle | Extend | Beats | Clean

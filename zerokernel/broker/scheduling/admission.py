@@ -6,22 +6,23 @@ import math
 from collections.abc import Sequence
 
 from zerokernel.broker.scheduling.policy import Policy
-from zerokernel.broker.scheduling.records import Session
+from zerokernel.broker.scheduling.records import Session, Slice
+from zerokernel.broker.scheduling.sizes import impossible
 from zerokernel.messages import RequestLease
 
 STUCK = "The notebook's previous worker was killed and does not end. Restart the kernel."
 
 
 def refusal(
-    session: Session, message: RequestLease, size: str, sizes: Sequence[str], policy: Policy
+    session: Session, message: RequestLease, size: str, there: Sequence[Slice], policy: Policy
 ) -> tuple[str, str] | None:
     """Gives code and reason of the refusal, None where the request may wait.
 
     Args:
         session: Who asks.
         message: What was asked.
-        size: Its size, or the one that stands for "".
-        sizes: What there is, smallest first.
+        size: The size that it means, "" where none here has what is asked.
+        there: What there is, a slice a size, smallest first.
         policy: The limits.
     """
     duration, longest = message.duration, policy.longest
@@ -30,9 +31,8 @@ def refusal(
             f"A cell can ask for more than 0 s and at most {longest / 86_400:g} days; "
             f"this one asks for {duration} s."
         )
-    if size not in sizes:
-        there = ", ".join(repr(one) for one in sizes) or "none at all"
-        return "UnknownSize", f"There is no slice of size {size!r} here. There is: {there}."
+    if not size:
+        return "UnknownSize", impossible(message, there)
     if session.waiting >= policy.waiting_per_session:
         return "RequestRefused", f"The notebook has {session.waiting} requests waiting already."
     if session.failed_starts >= policy.failing_starts:

@@ -78,11 +78,27 @@ class SliceSetAside:
 
     Attributes:
         lost: Whether what is on it is gone too: its lease ends at once, uncharged.
+        spoils: Whether what runs on it may go on, and is not charged.
     """
 
     slice: str
     reason: str
     lost: bool = False
+    spoils: bool = False
+
+
+@dataclass(frozen=True)
+class SliceCleaned:
+    """The answer to a `Clean`: the slice's memory is free, or why it is not.
+
+    Attributes:
+        reason: "" where it is; else the slice is set aside until `SliceSetAside` says otherwise.
+        scrubbed: Whether nothing of what was in it can be read any more.
+    """
+
+    slice: str
+    reason: str = ""
+    scrubbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,7 @@ Event = (
     | NotebookSaid
     | SlicesChanged
     | SliceSetAside
+    | SliceCleaned
     | Tick
     | WorkerForked
     | TaskStarted

@@ -20,7 +20,9 @@ def slices_changed(state: SchedulerState, event: SlicesChanged, now: float) -> N
         if record.removed and record.occupant is not None and record.lease is None:
             state.stop(record.occupant, "evicted: its slice was removed", now)
     for one in event.slices:
-        state.slices.setdefault(one.id, SliceRecord(one)).slice = one
+        # Of one that was not here a moment ago nobody knows what it holds.
+        unknown = SliceRecord(one, last_user="" if one.is_cleaned else None)
+        state.slices.setdefault(one.id, unknown).slice = one
     state.drop_removed()
     state.out.setback = "the slices changed"
     state.requeue_from_unusable()
@@ -35,6 +37,8 @@ def set_aside(state: SchedulerState, event: SliceSetAside, now: float) -> None:
         state.out.setback = f"{record.slice.name} was set aside" if event.reason else ""
         state.requeue_from_unusable()
         lease = record.lease
+        if event.spoils and lease is not None:
+            lease.spoiled = lease.spoiled or event.reason
         if event.lost and lease is not None and lease.granted_at is not None:
             state.cut_short(lease, f"{Cause.DEVICE_LOST}: {event.reason}", now)
         elif event.lost and record.occupant is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from zerokernel.broker.scheduling.actions import (
     Action,
     Beats,
+    Clean,
     Extend,
     Order,
     Reserve,
@@ -71,6 +72,10 @@ class Outbox:
         """Notes, by lease, how many seconds its task has run and its slice was held so far."""
         times = {name: (_milliseconds(a), _milliseconds(b)) for name, (a, b) in running.items()}
         self._actions.append(Beats(times))
+
+    def clean(self, slice: str, scrub: bool) -> None:
+        """Has a slice's memory verified, and overwritten if asked."""
+        self._actions.append(Clean(slice, scrub))
 
     def gone(self, session: Session, ended: WorkerEnded) -> None:
         """Tells that the session's worker ended."""

@@ -32,6 +32,8 @@ class Policy:
         longest: No limit on the owner's machine, but a sane one.
         waiting_per_session: Requests that one session may have in the queue.
         answers_per_session: Ended requests remembered, so that a repeat gets its answer.
+        scrub: When the memory of a slice is overwritten before another session has it:
+            "between users", "always", "never". That it is free is verified in any case.
     """
 
     park_seconds: float = 600.0
@@ -48,6 +50,7 @@ class Policy:
     longest: float = 30 * 86_400.0
     waiting_per_session: int = 100
     answers_per_session: int = 64
+    scrub: str = "between users"
 
     def lease_due(self, lease: Lease) -> float:
         """Gives when the scheduler itself must end a lease: the supervisor should have."""

@@ -14,11 +14,17 @@ class Slice:
     """A part of a device that one worker at a time may use.
 
     Attributes:
-        id: The device's or MIG instance's UUID, or a made one for a simulated slice.
-        name: What people call it, such as "half H200" or "simulated 1".
+        id: The device's or MIG instance's UUID, or a made one for a simulated slice or a share.
+        name: What people call it, such as "half H200 (MIG 3g.71gb)" or "simulated 1".
         size: The name under which it is asked for.
         memory: Bytes.
         environment: Variables that show a worker exactly this slice.
+        device: The id of the whole device; "" where that is the slice's own.
+        kind: What the size stands for: "MIG 3g.71gb", "whole GPU", "share 1/2", "simulated".
+        capability: Compute capability (major, minor).
+        is_cleaned: Whether its memory is looked after before another session has it.
+        limits: What its worker may use of the machine: "cores", "memory", "shm", "scratch";
+            cores and bytes. What is not named is not limited.
     """
 
     id: str
@@ -27,11 +33,16 @@ class Slice:
     memory: int
     simulated: bool
     environment: Mapping[str, str] = field(hash=False)
+    device: str = ""
+    kind: str = "simulated"
+    capability: tuple[int, int] = (9, 0)
+    is_cleaned: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def display(self) -> str:
         """Gives name and memory, such as "half H200 · 70 GB"."""
-        # Rounded up: of what is sold as 80 GB a driver reports 79.6.
+        # Rounded up: of what is sold as 80 GB a driver reports 79.6 GiB.
         return f"{self.name} · {-(-self.memory // (1 << 30))} GB"
 
 
@@ -105,6 +116,7 @@ class Lease:
         limit: Seconds that its task may run; grows while nobody waits.
         ended_at: When its task's last line was over; results may still be on their way.
         ended_after: Seconds that the task had run by then.
+        spoiled: Why it is not charged, whatever becomes of it; "" where it is.
     """
 
     request: Request
@@ -115,6 +127,7 @@ class Lease:
     ended_after: float | None = None
     release_at: float | None = None
     limit: float = 0.0
+    spoiled: str = ""
 
     @property
     def id(self) -> str:
@@ -140,6 +153,8 @@ class SliceRecord:
     Attributes:
         occupant: Whose worker has memory there: bound, parked or dying.
         reason: Why it is set aside by order from outside; "" if it is not.
+        cleaning: Whether its memory is being verified or scrubbed, until that is reported.
+        last_user: Whose memory was there, until it is scrubbed; None for nobody's.
     """
 
     slice: Slice
@@ -147,6 +162,8 @@ class SliceRecord:
     occupant: Session | None = None
     reason: str = ""
     removed: bool = False
+    cleaning: bool = False
+    last_user: str | None = None
 
     @property
     def set_aside(self) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from zerokernel.broker.scheduling.admission import refusal
 from zerokernel.broker.scheduling.records import Lease, Request, Session
+from zerokernel.broker.scheduling.sizes import choose
 from zerokernel.lifecycle import Cause
 from zerokernel.messages import CancelRequest, EndWorker, RequestLease
 
@@ -34,8 +35,9 @@ def said(state: SchedulerState, event: NotebookSaid, now: float) -> None:
 def _requested(state: SchedulerState, session: Session, message: RequestLease, now: float) -> None:
     if _repeated(state, session, message.request):
         return
-    size = message.size or next(iter(state.sizes()), "")
-    refused = refusal(session, message, size, state.sizes(), state.policy)
+    there = state.offers()
+    size = choose(message, there)
+    refused = refusal(session, message, size, there, state.policy)
     if refused is None and state.find_request(message.request) is not None:
         refused = "RequestRefused", "Another notebook uses this request's id."
     if refused is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.broker.scheduling.records import Session, SliceRecord
+from zerokernel.broker.scheduling.sizes import describe
 from zerokernel.broker.scheduling.waiting import expected_starts, remaining
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ def snapshot(state: SchedulerState, now: float) -> dict[str, Any]:
     """Gives slices, queue and sessions, JSON-able. Times are seconds, memory bytes."""
     return {
         "sizes": list(state.sizes()),
+        "offers": [describe(one) for one in state.offers()],
         "slices": [_slice(record, now) for record in state.slices.values()],
         "queue": _queue(state, now),
         "sessions": [_session(session, now) for session in state.sessions.values()],
@@ -30,6 +32,9 @@ def _slice(record: SliceRecord, now: float) -> dict[str, Any]:
         "size": one.size,
         "memory": one.memory,
         "simulated": one.simulated,
+        "kind": one.kind,
+        "capability": list(one.capability),
+        "limits": dict(one.limits),
         "state": _slice_state(record),
         "reason": record.set_aside,
         "session": who.id if who is not None else "",
@@ -39,10 +44,12 @@ def _slice(record: SliceRecord, now: float) -> dict[str, Any]:
 
 
 def _slice_state(record: SliceRecord) -> str:
-    if record.lease is not None:
+    if record.lease is not None and not record.cleaning:
         return "leased"
     if record.set_aside:
         return "set aside"
+    if record.cleaning:
+        return "cleaning"
     worker = record.occupant.worker if record.occupant is not None else None
     if worker is None:
         return "free"

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zerokernel.broker.scheduling import inventory, reports, requests, sessions
+from zerokernel.broker.scheduling import cleaning, inventory, reports, requests, sessions
 from zerokernel.broker.scheduling.actions import Action
 from zerokernel.broker.scheduling.admission import STUCK
 from zerokernel.broker.scheduling.adoption import adopt
@@ -21,6 +21,7 @@ from zerokernel.broker.scheduling.events import (
     SessionClosed,
     SessionConnected,
     SessionLost,
+    SliceCleaned,
     SlicesChanged,
     SliceSetAside,
     Tick,
@@ -37,6 +38,7 @@ from zerokernel.broker.scheduling.records import (
     SliceRecord,
     Worker,
 )
+from zerokernel.broker.scheduling.sizes import offers
 from zerokernel.broker.scheduling.waiting import Queue, expected_starts, explain
 from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
@@ -59,8 +61,8 @@ class SchedulerState:
     """Who waits, who holds which slice, and whose worker is where.
 
     Invariants: a slice has at most one lease; a lease is granted only when no other
-    session's worker is on its slice and its own session's is nowhere else; each granted
-    lease is reserved once and settled once.
+    session's worker is on its slice, nothing of one is left there, and its own session's is
+    nowhere else; each granted lease is reserved once and settled once.
     """
 
     def __init__(
@@ -82,14 +84,13 @@ class SchedulerState:
             f"{len(self.queue)} waiting, {len(self.sessions)} sessions>"
         )
 
+    def offers(self) -> tuple[Slice, ...]:
+        """Gives the least slice of each size that may be asked for, smallest first."""
+        return offers(r.slice for r in self.slices.values() if not r.removed)
+
     def sizes(self) -> tuple[str, ...]:
         """Gives the sizes that may be asked for, smallest first."""
-        least: dict[str, int] = {}
-        for record in self.slices.values():
-            if not record.removed:
-                size, memory = record.slice.size, record.slice.memory
-                least[size] = min(memory, least.get(size, memory))
-        return tuple(sorted(least, key=lambda size: (least[size], size)))
+        return tuple(one.size for one in self.offers())
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Takes an event in and gives what must be done, in order."""
@@ -193,7 +194,7 @@ class SchedulerState:
             self.stop(occupant, Cause.EVICTED, now)
         if any(r.occupant is session for r in self.slices.values() if r is not lease.slice):
             self.stop(session, "evicted: another slice", now)
-        if lease.slice.occupant not in (None, session):
+        if lease.slice.occupant not in (None, session) or not cleaning.is_clean(self, lease):
             return
         if session.worker is None or session.worker.stopping_at is None:
             self._grant(lease, now)
@@ -217,6 +218,7 @@ class SchedulerState:
                 self.policy.bind_seconds,
                 lease.request.id,
                 one.id,
+                dict(one.limits),
             ),
         )
         self.out.granted(lease)
@@ -231,7 +233,9 @@ class SchedulerState:
         lease.slice.lease = session.lease = None
         if reason == Cause.START_FAILED:
             session.failed_starts += 1
-        self.out.settle(lease, ran if rule_of(reason).charged else 0.0, held, reason)
+        charged = ran if rule_of(reason).charged and not lease.spoiled else 0.0
+        cause = f"{reason}: not charged, {lease.spoiled}" if lease.spoiled else reason
+        self.out.settle(lease, charged, held, cause)
         self.out.answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
         self.queue.changed.add(lease.slice.slice.size)
         if session.worker is None:
@@ -281,13 +285,15 @@ class SchedulerState:
         for record in self.slices.values():
             if record.occupant is session:
                 record.occupant = None
+                cleaning.begin(self, record, session.user)
                 self.queue.changed.add(record.slice.size)
         self.drop_removed()
 
     def drop_removed(self) -> None:
         """Forgets slices that were removed and are not in use any more."""
         for record in list(self.slices.values()):
-            if record.removed and record.lease is None and record.occupant is None:
+            in_use = record.lease is not None or record.occupant is not None or record.cleaning
+            if record.removed and not in_use:
                 del self.slices[record.slice.id]
 
     def _park_idle_workers(self, now: float) -> None:
@@ -328,6 +334,7 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     WorkerAdopted: adopt,
     SlicesChanged: inventory.slices_changed,
     SliceSetAside: inventory.set_aside,
+    SliceCleaned: cleaning.cleaned,
     Tick: SchedulerState._tick,
 }
 

@@ -101,5 +101,7 @@ def explain(request: Request, place: int, slices: Sequence[SliceRecord]) -> str:
         return "your notebook's previous cell still holds its lease"
     if len(usable) > 1:
         return f"next: all {len(usable)} slices of size {request.size!r} are in use"
+    if usable[0].cleaning:
+        return f"next: the memory of {usable[0].slice.name} is being verified"
     holder = usable[0].lease
     return f"next: {usable[0].slice.name} is used by {holder.session.name!r}" if holder else "next"

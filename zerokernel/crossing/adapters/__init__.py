@@ -14,6 +14,7 @@ from zerokernel.crossing.adapters import (
     databases,
     files,
     foreign,
+    frameworks,
     iterators,
     libraries,
     plain,
@@ -39,6 +40,7 @@ _ADAPTERS: dict[str, Adapter] = {
     **databases.ADAPTERS,
     **libraries.ADAPTERS,
     **foreign.ADAPTERS,
+    **frameworks.ADAPTERS,
     **widgets.ADAPTERS,
 }
 """By module and qualified name, so that no library is imported for it."""
