@@ -1,8 +1,9 @@
 """What it takes to bring objects to a `%%gpu` cell and back.
 
 A 256 MiB array and tensor at their first crossing, unchanged, changed there and made there; a
-model of 200 tensors of which one is changed; 5,000 tiny tensors; a million small objects first and
-unchanged; a thousand objects with fifty functions; 1 MB that is used in a namespace of gigabytes.
+model of 200 tensors of which one is changed, and one on the emulated device; 5,000 tiny tensors; a
+million small objects first and unchanged; a thousand objects with fifty functions; 1 MB that is
+used in a namespace of gigabytes.
 Beside it: `numpy.copy`, push and pull of ipyparallel, dumps + loads of cloudpickle in this run.
 Times are whole cells seen from outside the kernel, less those of a no-op `%%gpu` cell. A second
 table gives the memory that both processes need at most beyond the notebook's own copy of the data.
@@ -46,6 +47,8 @@ MODEL = """
 import torch
 x = torch.nn.ParameterList(torch.rand({mib} * (1 << 18) // 200) for _ in range(200))
 """
+EMULATE = "import zerokernel; zerokernel.emulate()"
+ON_DEVICE = f"{MODEL}x.to('cuda')"
 ONE_TENSOR = "with torch.no_grad(): x[100].add_(1)"
 TINY = "import torch\nx = [torch.rand(10) for _ in range(5_000)]"
 # A part of it is known to the worker, from a cell before.
@@ -116,9 +119,12 @@ def main() -> int:
         functions = crossings(notebook, FUNCTIONS, CALL, noop, rounds)
         objects = crossings(notebook, OBJECTS, READ, noop, rounds)
         memory = peaks(notebook, mib)
+        notebook.reply_time(EMULATE)
+        device = crossings(notebook, ON_DEVICE.format(mib=model_mib), READ, noop, rounds)
         status = notebook.broker()
     rows = rows_of(array, tensor, made, objects, functions, peers(mib, rounds), mib)
     rows += more_rows(model, tiny, alone, beside, options)
+    rows += device_rows(device, options)
     print(table(rows))
     print(f"\n{memory_table(memory)}")
     slices = [one["display"] for one in status["slices"]]
@@ -290,6 +296,17 @@ def more_rows(
         Row("5,000 tiny tensors, first", tiny["first"], target_seconds=0.1),
         Row("5,000 tiny tensors, unchanged", tiny["unchanged"], target_seconds=0.1),
         _row(full, beside["first"], "1 MB alone", first, ratio=1.5),
+    ]
+
+
+def device_rows(device: dict[str, float], options: argparse.Namespace) -> list[Row]:
+    """A model on the emulated device, beside a copy of as many bytes."""
+    source = np.ones(options.model_mib << 17)
+    copy = {"numpy.copy": _median_time(source.copy, options.rounds), "own first": device["first"]}
+    name, ratio = f"{options.model_mib} MiB model on the emulated device", _unchanged_ratio()
+    return [
+        _row(f"{name}, first crossing", device["first"], "numpy.copy", copy, ratio=1.5),
+        _row(f"{name}, unchanged", device["unchanged"], "own first", copy, ratio=ratio),
     ]
 
 

@@ -117,7 +117,7 @@ class Settings:
     output_display_bytes: int = 256 << 20
     containment: str = "auto"
     change_detection: str = "auto"
-    emulate_cuda: bool = False
+    emulate_cuda: bool = True
     emulate_ptrace_denied: bool = False
 
 

@@ -181,28 +181,45 @@ def copies(on: Target, mib: int) -> Figures:
     }
 
 
-def checksum(on: Target, mib: int) -> Figures:
-    """A positional checksum of two 64-bit sums, in chunks, on the device."""
+def placement(on: Target, mib: int) -> Figures:
+    """What the crossing does with storages: there, home, and the labels that find changes."""
     import torch
 
-    count, chunk = mib * MIB // 8, min(mib, 64) * MIB // 8
-    bound = 2**63 - 1
-    data = torch.randint(-bound, bound, (count,), dtype=torch.int64, device=on.torch_device)
-    # Odd factors: a product with them loses no bit, and two places never weigh the same.
-    weights = torch.arange(1, 2 * chunk, 2, dtype=torch.int64, device=on.torch_device)
+    from zerokernel.crossing.cuda_memory import CudaMemory
 
-    def sums() -> list[tuple[Any, Any]]:
-        parts = data.split(chunk)
-        return [(part.sum(), (part * weights[: len(part)]).sum()) for part in parts]
+    memory = CudaMemory(on.torch_device, lambda size: on.pinned(torch.empty(size).byte()))
+    data = torch.randint(0, 255, (mib * MIB,), dtype=torch.uint8).numpy()
+    small = data[: 40 << 10]
+    storage = memory.place(data, 0)
 
-    sums()
-    seconds = median([_measured(on, sums) for _ in range(7)])
-    return {"checksum on the device": (mib * MIB / seconds / 1e9, "GB/s")}
+    def place() -> None:
+        memory.place(data, 0)
+        memory.settle()
+
+    def place_small() -> None:
+        for _ in range(1000):
+            memory.place(small, 0)
+        memory.settle()
+
+    def rate(work: Callable[[], object]) -> tuple[float, str]:
+        work()
+        return mib * MIB / median([_measured(on, work) for _ in range(5)]) / 1e9, "GB/s"
+
+    return {
+        "a storage, host → device": rate(place),
+        "a storage, device → host": rate(lambda: memory.read(storage, 0, len(data))),
+        "labels on the device": rate(lambda: memory.labels(storage)),
+        "1,000 storages of 40 KiB, host → device": (_measured(on, place_small), "s"),
+        "label of a storage of 40 KiB": (
+            _measured(on, lambda: memory.labels(memory.place(small, 0))),
+            "s",
+        ),
+    }
 
 
 ALL: dict[str, Callable[[Target, int], Figures]] = {
     function.__name__: function
-    for function in (initialise, fork, frozen, memory, alternate, copies, checksum)
+    for function in (initialise, fork, frozen, memory, alternate, copies, placement)
 }
 
 

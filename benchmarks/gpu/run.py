@@ -12,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 STEPS = (
     [str(HERE / "spike.py")],
-    ["-m", "pytest", "-m", "gpu", "-v", "tests/gpu"],
+    ["-m", "pytest", "-m", "gpu", "-v", "tests/gpu", "tests/contracts/test_device_memory.py"],
     ["-m", "pytest", "-k", "real", "-v", "tests/contracts/test_devices.py"],
     [str(HERE / "slices.py")],
     [str(HERE.parent / "cell_latency.py")],

@@ -73,6 +73,7 @@ def test_writing(memory: DeviceMemory, size: int) -> None:
     data = some(size)
     storage = memory.place(data, 0)
     piece = some(size + 1)[: size - size // 2]
+    piece.flags.writeable = False  # as what came in a message
     memory.write(storage, size // 2, piece)
     memory.settle()
     assert np.array_equal(memory.read(storage, 0, size)[size // 2 :], piece)

@@ -85,7 +85,6 @@ class Side:
             "OPENBLAS_NUM_THREADS": "1",
             "IPYTHONDIR": str(directory.parent / f"{directory.name}-ipython"),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            "ZEROKERNEL_EMULATE_CUDA": str(emulated),
         }
         self.kernel = Kernel(environment, directory=directory)
         try:

@@ -264,6 +264,9 @@ class Report:
     def _pieces(self, reduced: Any, path: str) -> list[Any]:
         padded = (*reduced, *(None,) * (6 - len(reduced)))
         function, arguments, state, elements, items = padded[:5]
+        torch = sys.modules.get("torch")
+        if torch is not None and function is getattr(torch, "Generator", None):
+            function = torch._C.Generator  # whatever stands in its place
         return [
             self.ref(function, f"reduce({path})"),
             self.ref(arguments, f"reduce({path}).args"),

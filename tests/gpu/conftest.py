@@ -35,12 +35,32 @@ def slices() -> list[Slice]:
 
 @pytest.fixture
 def kernel(slices: list[Slice]) -> Iterator[Kernel]:
-    """A kernel with the extension, on a broker of its own that offers the real devices."""
+    """A kernel with the extension, on a broker of its own that offers the real devices.
+
+    Its plain cells have no device.
+    """
     torch = pytest.importorskip("torch")
     if torch.version.cuda is None:
         pytest.skip("this build of torch has no CUDA")
+    yield from _kernel(emulates=False)
+
+
+@pytest.fixture
+def emulating(slices: list[Slice]) -> Iterator[Kernel]:
+    """The same, and the notebook has an emulated device."""
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda is None:
+        pytest.skip("this build of torch has no CUDA")
+    yield from _kernel(emulates=True)
+
+
+def _kernel(*, emulates: bool) -> Iterator[Kernel]:
     directory = Path(tempfile.mkdtemp(prefix="zk-"))  # short: it holds sockets
-    settings = {"ZEROKERNEL_RUNTIME_DIRECTORY": str(directory), "ZEROKERNEL_DEVICES": "nvidia"}
+    settings = {
+        "ZEROKERNEL_RUNTIME_DIRECTORY": str(directory),
+        "ZEROKERNEL_DEVICES": "nvidia",
+        "ZEROKERNEL_EMULATE_CUDA": str(emulates),
+    }
     with Kernel(settings) as one:
         one.load_extension()
         yield one

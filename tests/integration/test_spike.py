@@ -19,7 +19,7 @@ def run(name: str) -> dict[str, tuple[float, str]]:
 @pytest.mark.parametrize(
     "name",
     ["fork", "memory", *(pytest.param(n, marks=pytest.mark.slow) for n in
-     ("initialise", "frozen", "alternate", "copies", "checksum"))],
+     ("initialise", "frozen", "alternate", "copies", "placement"))],
 )  # fmt: skip
 def test_an_experiment_runs_where_the_cpu_stands_in_for_the_device(name):
     """Each experiment's plumbing works without a device, and every figure has a unit."""

@@ -86,6 +86,7 @@ def end_emulation() -> None:
 def begin(*, in_worker: bool) -> None:
     """A session's process begins: in a worker nothing of a notebook was loaded yet."""
     _wish.untouched = _wish.quiet = in_worker
+    emulation.in_worker(in_worker)
 
 
 def objects_loaded() -> None:

@@ -17,7 +17,7 @@ from zerokernel.crossing.checksum import labels_of
 from zerokernel.crossing.device_memory import past_modes
 from zerokernel.errors import CannotTravel
 
-BUFFER = 32 << 20
+BUFFER = 8 << 20
 """Bytes of each of the two pinned buffers of a device."""
 
 _ALIGNED = 512
@@ -112,7 +112,9 @@ class CudaMemory:
         import torch
 
         if there.numel():
-            self._lane(there.device).send(there, torch.from_numpy(data))
+            # torch warns of an array that it must not write to; those are small.
+            here = torch.from_numpy(data if data.flags.writeable else data.copy())
+            self._lane(there.device).send(there, here)
 
     def _lane(self, device: Any) -> Lane:
         lane = self._lanes.get(device)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import cloudpickle
 
+from zerokernel import emulation
 from zerokernel.crossing import (
     arrays,
     buffers,
@@ -127,6 +128,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reduce_function(self, obj: types.FunctionType) -> Reduced:
         """A function that cannot be imported by code, cells, globals and attributes."""
+        if path := emulation.path_of(obj):
+            return (reducers.attribute, path)
         if functions.is_importable(obj):
             return self.standard(obj)
         looked_up: dict[str, Any] = {}
@@ -154,6 +157,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reduce_class(self, obj: type) -> Reduced:
         """A notebook class by its attributes; others as cloudpickle does."""
+        if path := emulation.path_of(obj):
+            return (reducers.attribute, path)
         if not classes.can_rebuild(obj):
             return self.standard(obj)
         return (
@@ -393,6 +398,8 @@ _REDUCERS: dict[type, Callable[[Packer, Any], Reduced]] = {
 def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if travel.stays(kind):
         return _refuse
+    if (kind.__module__, kind.__qualname__) in reducers.TORCH_GENERATORS:
+        return reducers.reduce_torch_generator
     if (kind.__module__, kind.__qualname__) in reducers.GENERATORS:
         return reducers.reduce_generator
     adapter = adapter_for(kind)

@@ -15,10 +15,15 @@ import sys
 import types
 from typing import Any
 
-from zerokernel.crossing import classes, functions
+from zerokernel.crossing import classes, functions, generators
 from zerokernel.crossing.stand_ins import set_methods
 
 Reduced = Any
+
+
+def attribute(module: str, name: str) -> Any:
+    """What a module has under a name on this side: torch's function, or the emulation's for it."""
+    return getattr(importlib.import_module(module), name)
 
 
 def reduce_code(_: object, obj: types.CodeType) -> Reduced:
@@ -77,11 +82,14 @@ def reduce_module(_: object, obj: types.ModuleType) -> Reduced:
 
 
 GENERATORS = {
-    ("torch._C", "Generator"): ("torch", "default_generator"),
     ("random", "Random"): ("random", "_inst"),
     ("numpy.random.mtrand", "RandomState"): ("numpy.random.mtrand", "_rand"),
 }
 """Types of random generators, and where the one is that a library uses itself."""
+
+TORCH_GENERATORS = frozenset(
+    {("torch._C", "Generator"), ("zerokernel.emulation.generators", "EmulatedGenerator")}
+)
 
 
 def reduce_generator(_: object, obj: Any) -> Reduced:
@@ -90,6 +98,11 @@ def reduce_generator(_: object, obj: Any) -> Reduced:
     if getattr(sys.modules[module], name, None) is obj:
         return (getattr, (sys.modules[module], name))
     return NotImplemented
+
+
+def reduce_torch_generator(_: object, obj: Any) -> Reduced:
+    """The same for those of torch, which are on the CPU or on a device."""
+    return generators.reduce(obj)
 
 
 def reduce_counter(_: object, obj: Any) -> Reduced:

@@ -15,13 +15,16 @@ __all__ = [
     "DeviceProfile",
     "emulate",
     "expect",
+    "in_worker",
     "index_of",
     "is_expected",
     "is_pinned",
+    "path_of",
     "pin",
     "put_storage",
     "remove",
     "suspended",
+    "where_real",
 ]
 
 
@@ -59,9 +62,22 @@ def suspended() -> AbstractContextManager[None]:
 
 
 class _Expected:
-    """The mutable state: whether the emulation begins as soon as torch is imported."""
+    """The mutable state: whether the emulation begins as soon as torch is imported; and where."""
 
     yes = False
+    in_worker = False
+
+
+def in_worker(yes: bool) -> None:
+    """Notes whether this process runs `%%gpu` cells; it then has a simulated slice."""
+    _Expected.in_worker = yes
+
+
+def where_real() -> str:
+    """Where to do what needs a real device, for messages."""
+    if _Expected.in_worker:
+        return "in a %%gpu cell on a real device (this slice is simulated)"
+    return "in a %%gpu cell"
 
 
 def expect(yes: bool) -> None:
@@ -73,6 +89,12 @@ def is_expected() -> bool:
     """Whether tensors of this process can be on an emulated device, now or after the import."""
     torch = sys.modules.get("torch")
     return _Expected.yes or hasattr(getattr(torch, "UntypedStorage", None), "_emulated")
+
+
+def path_of(item: Any) -> tuple[str, str] | None:
+    """Module and name of the function or class of torch in whose place another one stands."""
+    module = sys.modules.get("zerokernel.emulation.install")
+    return None if module is None else module.path_of(item)
 
 
 def index_of(storage: Any) -> int | None:

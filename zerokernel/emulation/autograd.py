@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from zerokernel.emulation.devices import EmulatedDevice, device_of, put, shares_memory
+from zerokernel.emulation.devices import ATTRIBUTE, EmulatedDevice, device_of, put, shares_memory
 from zerokernel.emulation.mode import InMode
 from zerokernel.emulation.patches import Patch
 
@@ -87,8 +87,10 @@ class _Hook:
         self.on = on
 
     def __call__(self, grad: Any) -> Any:
-        with _Disable():
-            put(grad, self.on)
+        # A tensor with this hook may have gone to a process that has a real device.
+        if hasattr(torch.UntypedStorage, ATTRIBUTE):
+            with _Disable():
+                put(grad, self.on)
         return self.hook(grad)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from zerokernel.emulation import checks
+from zerokernel.emulation import checks, where_real
 from zerokernel.emulation.devices import device_of, put_all
 from zerokernel.emulation.patches import Patch
 from zerokernel.errors import EmulatedDeviceOnly
@@ -45,8 +45,8 @@ def _compile(*args: Any, **kwargs: Any) -> Any:
     if not state.warned:
         state.warned = True
         warnings.warn(
-            "torch.compile runs eagerly in this notebook, whose cuda device is emulated. "
-            "In a %%gpu cell it compiles.",
+            "torch.compile runs eagerly here, where the cuda device is emulated. "
+            f"{where_real().capitalize()} it compiles.",
             stacklevel=2,
         )
     return _compile_before(*args, **kwargs)
@@ -85,7 +85,7 @@ def _export(mod: Any, args: Any = (), kwargs: Any = None, **options: Any) -> Any
     if any(device_of(tensor) is not None for tensor in tensors):
         raise EmulatedDeviceOnly(
             "torch.export cannot record a model on the emulated cuda device. "
-            "Export it in a %%gpu cell, or move it to the CPU first."
+            f"Export it {where_real()}, or move it to the CPU first."
         )
     with state.suspended():
         return _export_before(mod, args, kwargs, **options)

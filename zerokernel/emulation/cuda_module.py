@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zerokernel.emulation import memory, seeds, streams
+from zerokernel.emulation import memory, seeds, streams, where_real
 from zerokernel.emulation.devices import devices
 from zerokernel.emulation.patches import Patch
 from zerokernel.emulation.streams import on_of
@@ -92,8 +92,8 @@ class _DeviceOf(_DeviceContext):
 def _refused(name: str) -> Callable[..., Any]:
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise EmulatedDeviceOnly(
-            f"torch.cuda.{name} needs a real device, and this notebook's is emulated. "
-            "Do it in a %%gpu cell."
+            f"torch.cuda.{name} needs a real device, and this one is emulated. "
+            f"Do it {where_real()}."
         )
 
     refuse.__name__ = name

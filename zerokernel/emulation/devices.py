@@ -39,9 +39,8 @@ class EmulatedDevice:
     def __repr__(self) -> str:
         return f"<emulated {self.device}: {self.allocated} bytes>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, here or in another process, is the device of that number."""
-        return (numbered, (self.index,))
+    def __reduce__(self) -> Any:
+        return device, (self.index,)
 
 
 class Tag:
@@ -59,8 +58,8 @@ class Tag:
     def __del__(self) -> None:
         self.on.allocated -= self.nbytes
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Tag, (self.on, self.nbytes))
+    def __reduce__(self) -> Any:
+        return _tag, (self.on.index, self.nbytes)
 
 
 def _rise(tag: Tag, total: int) -> None:
@@ -127,11 +126,14 @@ class _Devices:
 devices = _Devices()
 
 
-def numbered(index: int) -> EmulatedDevice:
-    """The device of a number, also where this process has fewer."""
-    while len(devices.all) <= index:
-        devices.all.append(EmulatedDevice(len(devices.all)))
-    return devices.all[index]
+def device(index: int) -> EmulatedDevice:
+    """A device by its number, for what was pickled."""
+    return devices.one(index)
+
+
+def _tag(index: int, nbytes: int) -> Tag | None:
+    """A tag in a process that emulates; on a real device, tensors need none."""
+    return Tag(devices.one(index), nbytes) if hasattr(torch.UntypedStorage, ATTRIBUTE) else None
 
 
 def _forget_marks() -> None:

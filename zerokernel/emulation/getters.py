@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.utils.dlpack
 
+from zerokernel.emulation import where_real
 from zerokernel.emulation.devices import (
     PLAIN,
     EmulatedDevice,
@@ -95,7 +96,7 @@ def _dlpack(self: Any, *args: Any, **kwargs: Any) -> Any:
     if (on := _on(self)) is not None:
         raise BufferError(
             f"A tensor on the emulated {on.device} has no device memory to share. "
-            "Do it in a %%gpu cell, or use Tensor.cpu() first."
+            f"Do it {where_real()}, or use Tensor.cpu() first."
         )
     expose(self)
     return _dlpack_before(self, *args, **kwargs)
@@ -110,7 +111,7 @@ def _cuda_array_interface(self: Any) -> Any:
     if _on(self) is None:
         return _interface_before.__get__(self)
     raise AttributeError(
-        "A tensor on an emulated device has no device memory to share. Do it in a %%gpu cell."
+        f"A tensor on an emulated device has no device memory to share. Do it {where_real()}."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
 
 import torch
 
@@ -33,9 +35,13 @@ from zerokernel.errors import CannotEmulate
 
 
 class _Installed:
-    """The mutable state: the table that is in place, None where there is no emulation."""
+    """The mutable state: the table that is in place, None where there is no emulation.
+
+    And for functions and classes in it, by address: the module that they stand in, and the name.
+    """
 
     table: PatchTable | None = None
+    paths: dict[int, tuple[str, str]] = {}  # noqa: RUF012  # one for the process, as the table
 
 
 _state = _Installed()
@@ -67,7 +73,23 @@ def install(profile: DeviceProfile, *, from_the_start: bool = False) -> None:
         if not mode.HANDLERS:
             rules.fill()
         _state.table = wrappers.followed.table = PatchTable(_patches())
+        _state.paths = _paths(_state.table)
         _enter()
+
+
+def _paths(table: PatchTable) -> dict[int, tuple[str, str]]:
+    """Of one that stands in several places, the first."""
+    paths: dict[int, tuple[str, str]] = {}
+    for patch in table.patches:
+        in_module = isinstance(patch.owner, ModuleType)
+        if in_module and isinstance(patch.replacement, (FunctionType, type)):
+            paths.setdefault(id(patch.replacement), (patch.owner.__name__, patch.name))
+    return paths
+
+
+def path_of(item: Any) -> tuple[str, str] | None:
+    """Module and name of what a function or class of ours stands for; None for any other."""
+    return _state.paths.get(id(item))
 
 
 def _patches() -> list[Patch]:

@@ -42,6 +42,9 @@ class Stream:
 
     device_index = property(lambda self: self._on.index)
 
+    def __reduce__(self) -> Any:
+        return _stream, (self._on.index, self.priority)
+
     def query(self) -> bool:
         """Whether all work is done: always."""
         return True
@@ -175,6 +178,12 @@ class StreamContext:
         if self.stream is not None:
             set_stream(self._before)
         devices.current.index = self._device
+
+
+def _stream(index: int, priority: int) -> Any:
+    """A stream that was pickled, on a real device where the process has one."""
+    cuda: Any = torch.cuda
+    return cuda.Stream(device=index, priority=priority)
 
 
 for _class in (Stream, Event, StreamContext):

@@ -54,7 +54,7 @@ def load(shell: Any) -> None:
         print(problem, file=sys.stderr)
     begin(in_worker=False)
     map_again_by(_shown_again)
-    if values.emulate_cuda:
+    if values.emulate_cuda and not problem and sys.platform.startswith("linux"):
         _emulate_cuda()
     loaded = _register(shell, _session(shell, values), values)
     _loaded[shell] = loaded

@@ -45,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     kernel = build_shell()
     _import_heavy_libraries()
+    if settings.emulate_cuda and "torch" in sys.modules:
+        importlib.import_module("zerokernel.emulation.install")  # most sessions have it begin
     processes.adopt_orphans()
     child = Child(kernel, own_threads, settings.change_detection)
     _share_pages()

@@ -302,3 +302,60 @@ def test_no_such_device(devices: Pair) -> None:
     devices.namespace["t"] = torch.ones(2, device="cuda:2")
     with pytest.raises(AssertionError, match="cuda:2"):
         devices.cell("t")
+
+
+def test_default_generators_and_hooks(pair: Pair) -> None:
+    """The device's own generator is itself on both sides; hooks see its device."""
+    pair.plain(
+        "import torch\nown = torch.cuda.default_generators[1]; seen = []\n"
+        "x = torch.ones(2, device='cuda', requires_grad=True)\n"
+        "hook = lambda g: seen.append(str(g.device))\nhandle = x.register_hook(hook)\n"
+        "stream = torch.cuda.Stream('cuda:1')"
+    )
+    own = pair.namespace["own"]
+    pair.cell(
+        "assert own is torch.cuda.default_generators[1]; (x * 2).sum().backward()\n"
+        "with torch.cuda.stream(stream): where = torch.cuda.current_device()\n"
+        "grad = x.grad + 1"
+    )
+    assert pair.namespace["own"] is own
+    assert pair.namespace["seen"] == ["cuda:0"]
+    assert pair.namespace["where"] == 1
+    assert pair.namespace["x"].grad.tolist() == [2, 2]
+
+
+@pytest.fixture(scope="module")
+def shared_bare_pair() -> Iterator[Pair]:
+    pair = Pair(prepare="import torch")
+    yield pair
+    pair.close()
+
+
+def test_a_worker_that_has_no_device(shared_bare_pair: Pair) -> None:
+    """It computes on the CPU; the notebook's own tensors stay on their device."""
+    pair = shared_bare_pair
+    pair.reset()
+    pair.plain(
+        "import torch\ng = torch.Generator('cuda').manual_seed(3)\n"
+        "x = torch.ones(2, device='cuda', requires_grad=True); big = torch.ones(300_000).cuda()\n"
+        "handle = x.register_hook(lambda g: g * 2)"
+    )
+    pair.plain("from torch.cuda import is_available, device, Stream; from torch import compile")
+    pair.cell(
+        "import torch\n(x * 2).sum().backward(); big += 1\n"
+        "r = torch.rand(2, generator=g); where = str(big.device)\n"
+        "own = is_available is torch.cuda.is_available, device is torch.cuda.device,"
+        " Stream is torch.cuda.Stream, compile is torch.compile\n"
+        "there = is_available()"
+    )
+    assert pair.namespace["own"] == (True,) * 4
+    assert pair.namespace["there"] is False
+    assert pair.namespace["is_available"] is torch.cuda.is_available
+    names = pair.namespace
+    assert (names["where"], str(names["big"].device), str(names["g"].device)) == (
+        "cpu",
+        "cuda:0",
+        "cuda:0",
+    )
+    assert names["x"].grad.tolist() == [4, 4]
+    assert names["big"][7].item() == 2

@@ -21,6 +21,7 @@ class FakeSession:
     work: Any = None
     ran: list[tuple[str, Any]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    worker: bool = True
 
     def start(self) -> None:
         self.calls.append("start")
@@ -39,6 +40,9 @@ class FakeSession:
     def restart(self) -> str:
         self.calls.append("restart")
         return "restarted it"
+
+    def has_worker(self) -> bool:
+        return self.worker
 
     def overview(self) -> dict[str, Any]:
         return {"session": "me", "slices": [], "queue": [], "sessions": [], "version": "9"}

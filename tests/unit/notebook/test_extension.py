@@ -20,6 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")  # so that monkeypatch puts back what was there
         monkeypatch.delenv(name)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    monkeypatch.setenv("ZEROKERNEL_EMULATE_CUDA", "false")  # this torch has nothing to replace
 
 
 @pytest.fixture

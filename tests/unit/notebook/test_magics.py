@@ -283,3 +283,18 @@ def test_a_receipt_of_an_error_stays(run: Any, shell: Any, session: Any) -> None
     run("%%gpu\nx = 1\n")
     [output] = shell.display_pub.outputs
     assert output["metadata"]["zerokernel"]["phase"] == "receipt"
+
+
+def test_free_runs_a_cell_where_there_is_a_worker(
+    magics: Any, session: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`%gpu free` asks the worker in a cell of its own, and says so; without one it does not."""
+    magics.steer("free")
+    ((body, options),) = session.ran
+    assert "free_device_memory" in body
+    assert options.quiet
+    assert "let go of everything" in capsys.readouterr().out
+    session.worker = False
+    magics.steer("free")
+    assert len(session.ran) == 1
+    assert "no worker" in capsys.readouterr().out

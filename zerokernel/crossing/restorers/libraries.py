@@ -6,7 +6,7 @@ import contextlib
 import copy
 from typing import Any
 
-from zerokernel.crossing import frames
+from zerokernel.crossing import frames, generators
 from zerokernel.crossing.restorer import Restorer
 
 
@@ -84,7 +84,7 @@ RESTORERS: dict[str, Restorer] = {
         lambda r: r.get_state(legacy=False), lambda r, state: r.set_state(state)
     ),
     "numpy.ndarray": Restorer(_array_state, _put_array),
-    "torch._C.Generator": Restorer(lambda g: g.get_state(), lambda g, state: g.set_state(state)),
+    "torch._C.Generator": Restorer(generators.take, generators.put),
     "pandas.core.frame.DataFrame": Restorer(_frame_state, _put_frame),
     "pandas.core.series.Series": Restorer(_frame_state, _put_frame),
     "pandas.DataFrame": Restorer(_frame_state, _put_frame),
