@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUNNER = ROOT / "notebooks" / "run.py"
 SECONDS = 300
+SLOW = {("03-models-on-cuda", "python3")}
+"""With its libraries and two trainings it takes half a minute."""
 
 
 @pytest.fixture
@@ -51,13 +53,31 @@ def run(notebook: Path, kernel: str, output: Path, environment: dict[str, str]):
     )
 
 
+def need_its_libraries(notebook: Path) -> None:
+    """Skips a test where something that a notebook imports is not installed."""
+    for library in ("torch", "transformers", "diffusers"):
+        if re.search(rf"\b(import|from) {library}\b", notebook.read_text()):
+            pytest.importorskip(library)
+
+
+def _pairs() -> list[Any]:
+    """Each notebook with each kernel; one that takes long is slow with the first."""
+    return [
+        pytest.param(
+            *(notebook, kernel),
+            marks=pytest.mark.slow if (notebook.stem, kernel) in SLOW else (),
+            id=f"{notebook.stem}-{kernel}",
+        )
+        for notebook in NOTEBOOKS
+        for kernel in ("python3", "zerokernel")
+    ]
+
+
 @pytest.mark.timeout(SECONDS + 60)
-@pytest.mark.parametrize("kernel", ["python3", "zerokernel"])
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("notebook", "kernel"), _pairs())
 def test_a_notebook_passes(notebook, kernel, environment, tmp_path):
     """Every cell passes under either kernel, and each `%%gpu` cell leaves a receipt."""
-    if "import torch" in notebook.read_text():
-        pytest.importorskip("torch")
+    need_its_libraries(notebook)
     done = run(notebook, kernel, tmp_path, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     executed = nbformat.read(str(tmp_path / notebook.name), as_version=4)
@@ -144,6 +164,7 @@ def _matrix() -> list[Any]:
 @pytest.mark.parametrize(("runner", "notebook", "kernel"), _matrix())
 def test_every_runner_passes_every_notebook(runner, notebook, kernel, environment, tmp_path):
     """nbconvert, papermill and jupyter execute end with 0 and write what the cells showed."""
+    need_its_libraries(notebook)
     copy = shutil.copy(notebook, tmp_path)
     output = tmp_path / "executed.ipynb"
     done = run_by(runner, Path(copy), kernel, output, environment)

@@ -39,6 +39,8 @@ _NOISE = [
     # Timings of %time and progress bars.
     (re.compile(r"\b\d+(\.\d+)?(e\+\d+)? (ns|[uµμ]s|ms|s)\b"), "<time>"),
     (re.compile(r"\b\d+:\d\d<[\d:?]+,\s+[\d.?]+\s*(it/s|s/it)"), "<rate>"),
+    # When a line was logged, and by which process.
+    (re.compile(r"\b[IWE]\d{4} \d\d:\d\d:\d\d\.\d+ \d+ "), "<log> "),
     # How long scikit-learn's searches took, in the table that shows one.
     (
         re.compile(

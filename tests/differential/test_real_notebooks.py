@@ -13,6 +13,7 @@ from tests.differential.program import Cell, Program, as_cases, load_all
 from tests.kernels import ROOT
 
 HERE = Path(__file__).parent / "notebooks"
+SLOW = {"03-models-on-cuda"}
 LEFT_OUT = re.compile(r"%load_ext|^%gpu|^%%expect|--cpu|zerokernel|getpid", re.MULTILINE)
 """Cells about zerokernel itself: a plain kernel has nothing to compare them with."""
 
@@ -36,8 +37,23 @@ def _programs() -> list[Program]:
     return [*load_all(HERE), *map(shipped, sorted((ROOT / "notebooks").glob("*.ipynb")))]
 
 
+def _cases() -> list[pytest.ParameterSet]:
+    """Each notebook; those that take a minute are slow."""
+    slow = [pytest.mark.slow]
+    return [
+        pytest.param(*case.values, id=case.id, marks=slow) if case.id in SLOW else case
+        for case in as_cases(_programs(), {})
+    ]
+
+
+def _pair_for(program: Program) -> str:
+    """The kernels that a notebook needs: with torch, and with a `cuda` device."""
+    text = "".join(cell.source for cell in program.cells)
+    return "cuda_pair" if '.to("cuda")' in text else "torch_pair" if "torch" in text else "pair"
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("program", as_cases(_programs(), {}))
+@pytest.mark.parametrize("program", _cases())
 def test_a_notebook_in_which_every_cell_is_a_gpu_cell(
     program: Program, request: pytest.FixtureRequest
 ) -> None:
@@ -46,11 +62,10 @@ def test_a_notebook_in_which_every_cell_is_a_gpu_cell(
     What later cells see of the namespace is told by their results, as to a reader; every object
     that libraries keep inside figures and estimators is not looked at.
     """
-    for library in ("sklearn", "pandas", "matplotlib"):
+    for library in ("sklearn", "pandas", "matplotlib", "transformers", "diffusers"):
         if any(library in cell.source for cell in program.cells):
             pytest.importorskip(library)
-    uses_torch = any("torch" in cell.source for cell in program.cells)
-    pair: Pair = request.getfixturevalue("torch_pair" if uses_torch else "pair")
+    pair: Pair = request.getfixturevalue(_pair_for(program))
     found = pair.differences(program, _everywhere, timeout=120)
     assert program.cells
     differences = [one for one in found if "(namespace)" not in one.partition("\n")[0]]

@@ -18,6 +18,14 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+ON_DEVICE = """
+import zerokernel
+from zerokernel.emulation import DeviceProfile
+
+zerokernel.emulate(DeviceProfile(count=2))
+"""
+"""From then on the notebook has devices, as one that was written for a machine with GPUs."""
+
 
 class Notebook:
     """One kernel whose cells must all succeed."""
@@ -62,4 +70,6 @@ class Notebook:
 
 
 def _check(run: Run) -> None:
-    assert run.status == "ok", "\n".join(run.error()["traceback"])
+    if run.status != "ok":
+        error = run.error()
+        raise AssertionError("\n".join(error["traceback"])[-6000:])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import Notebook
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -188,4 +188,76 @@ def test_device_map_auto(notebook: Notebook, tmp_path: Path) -> None:
             """
         )
         == "True ['cpu', 'disk']\nTrue True\nTrue"
+    )
+
+
+def test_models_over_two_devices(notebook: Notebook, tmp_path: Path) -> None:
+    """``device_map="balanced"`` in a plain cell: layers on two devices answer in a GPU cell."""
+    pytest.importorskip("transformers")
+    notebook.once(IMPORTS)
+    notebook.once(ON_DEVICE)
+    notebook.cell(
+        f"""
+        from accelerate import cpu_offload
+        from transformers import GPT2Config, GPT2LMHeadModel
+        gpt, ids = {str(tmp_path / "gpt")!r}, torch.arange(10)[None]
+        config = GPT2Config(vocab_size=200, n_embd=64, n_layer=4, n_head=4, n_positions=64)
+        whole = GPT2LMHeadModel(config).eval()
+        whole.save_pretrained(gpt)
+        how = dict(max_new_tokens=5, do_sample=False, pad_token_id=0)
+        here = whole.generate(ids, **how)
+        balanced = GPT2LMHeadModel.from_pretrained(gpt, device_map="balanced")
+        offloaded = cpu_offload(copy.deepcopy(whole), "cuda")
+        """
+    )
+    notebook.gpu(
+        """
+        there = balanced.generate(ids.to(balanced.device), **how)
+        loaded = GPT2LMHeadModel.from_pretrained(gpt, device_map="auto")
+        again = loaded.generate(ids.to("cuda"), **how)
+        on_cpu = offloaded.generate(ids, **how)
+        """
+    )
+    assert (
+        notebook.cell(
+            """
+            print([torch.equal(one.cpu(), here) for one in (there, again, on_cpu)])
+            print(sorted(set(balanced.hf_device_map.values())), there.device, again.device)
+            print(sorted({str(p.device) for p in balanced.parameters()}))
+            print(loaded.hf_device_map == balanced.hf_device_map)
+            """
+        )
+        == "[True, True, True]\n[0, 1] cuda:0 cuda:0\n['cuda:0', 'cuda:1']\nTrue"
+    )
+
+
+def test_an_accelerator_on_the_device(notebook: Notebook) -> None:
+    """``Accelerator()`` of a plain cell has the device, and trains there in a GPU cell."""
+    notebook.once(IMPORTS)
+    notebook.once(ON_DEVICE)
+    notebook.cell(RESET)
+    notebook.cell(
+        """
+        accelerator = Accelerator(mixed_precision="bf16")
+        net = nn.Linear(4, 1)
+        net, optimizer, loader = accelerator.prepare(
+            net, torch.optim.AdamW(net.parameters(), lr=0.1), DataLoader(torch.ones(8, 4), 4)
+        )
+        def train():
+            for x in loader:
+                loss = (net(x) - 1).square().mean()
+                accelerator.backward(loss)
+                optimizer.step(), optimizer.zero_grad()
+            return x.device, loss.item()
+        before = train()
+        """
+    )
+    notebook.gpu("after = [train() for _ in range(8)][-1]")
+    assert (
+        notebook.cell(
+            """
+            print(accelerator.device, before[0], after[0], net.weight.device, after[1] < before[1])
+            """
+        )
+        == "cuda cuda:0 cuda:0 cuda:0 True"
     )

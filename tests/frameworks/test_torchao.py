@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import Notebook
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("torchao")
@@ -101,4 +101,39 @@ def test_files_of_quantised_weights(notebook: Notebook, tmp_path: Path) -> None:
             """
         )
         == "True"
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_on_a_device(notebook: Notebook, config: str) -> None:
+    """Quantised before or after it was placed in a plain cell, a model answers in a GPU cell."""
+    notebook.once(ON_DEVICE)
+    notebook.once(MODEL)
+    notebook.restart_worker()  # torchao's operators know the device from their import on
+    notebook.cell(
+        f"""
+        model, other = copy.deepcopy(plain), copy.deepcopy(plain).to("cuda")
+        quantize_(model, {config}())
+        with torch.inference_mode():
+            here = model(x)
+        model.to("cuda")
+        """
+    )
+    notebook.gpu(
+        f"""
+        quantize_(other, {config}())
+        with torch.inference_mode():
+            there, again = model(x.to("cuda")), other(x.to("cuda"))
+        """
+    )
+    assert (
+        notebook.cell(
+            """
+            print(there.device, again.device, model[0].weight.device, other[0].weight.device)
+            print(torch.equal(here, there.cpu()), torch.equal(here, again.cpu()))
+            with torch.inference_mode():
+                print(torch.equal(model(x.cuda()), there), torch.equal(other(x.cuda()), there))
+            """
+        )
+        == "cuda:0 cuda:0 cuda:0 cuda:0\nTrue True\nTrue True"
     )

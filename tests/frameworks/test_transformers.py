@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.notebook import Notebook
+from tests.frameworks.notebook import ON_DEVICE, Notebook
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -267,4 +267,51 @@ def test_from_pretrained_of_a_folder_saved_on_the_spot(notebook: Notebook, tmp_p
             """
         )
         == "True torch.bfloat16 64\nTrue\nTrue"
+    )
+
+
+def test_a_model_placed_in_a_plain_cell(notebook: Notebook, tmp_path: Path) -> None:
+    """``from_pretrained(device_map="cuda")`` and ``.to("cuda")``: used there, in either cell."""
+    for needed in (ON_DEVICE, ENCODER, DECODER, TOKENIZER):
+        notebook.once(needed)
+    notebook.cell(
+        f"""
+        from transformers import LlamaForCausalLM, pipeline
+
+        decoder.save_pretrained({str(tmp_path)!r})
+        placed = LlamaForCausalLM.from_pretrained({str(tmp_path)!r}, device_map="cuda")
+        how = dict(max_new_tokens=6, do_sample=False)
+        here = placed.generate(prompt.to("cuda"), **how)
+        mover = copy.deepcopy(encoder)
+        optimizer = torch.optim.AdamW(mover.parameters(), lr=1e-3)
+        scaler = torch.amp.GradScaler("cuda")
+        mover.to("cuda")
+        before = [id(p) for p in mover.parameters()], torch.cuda.memory_allocated() > 0
+        on_device = pipeline("text-generation", model=placed, tokenizer=tokenizer)
+        said = on_device("the cat", **how)
+        """
+    )
+    notebook.gpu(
+        """
+        there = placed.generate(prompt.to(placed.device), **how)
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            out = mover(input_ids=ids.to("cuda"), labels=labels.to("cuda"))
+        scaler.scale(out.loss).backward()
+        scaler.step(optimizer); scaler.update()
+        again = on_device("the cat", **how)
+        """
+    )
+    assert (
+        notebook.cell(
+            """
+            print(there.device, torch.equal(here, there), placed.device, said == again)
+            print({str(p.device) for p in mover.parameters()}, out.logits.device, out.logits.dtype)
+            print([id(p) for p in mover.parameters()] == before[0], before[1])
+            print({str(p.grad.device) for p in mover.parameters() if p.grad is not None})
+            moments = optimizer.state[mover.classifier.weight]
+            print(moments["exp_avg"].device, scaler.get_scale() > 0)
+            """
+        )
+        == "cuda:0 True cuda:0 True\n{'cuda:0'} cuda:0 torch.bfloat16\nTrue True\n"
+        "{'cuda:0'}\ncuda:0 True"
     )

@@ -21,6 +21,7 @@ from zerokernel.emulation import (
     getters,
     mode,
     movement,
+    operators,
     parallel,
     rules,
     storages,
@@ -94,7 +95,7 @@ def path_of(item: Any) -> tuple[str, str] | None:
 def _patches() -> list[Patch]:
     parts = (
         *(storages, getters, autograd, functions, cuda_module, casting),
-        *(threads, compiling, defaults, parallel, wrappers),
+        *(threads, compiling, defaults, parallel, wrappers, operators),
     )
     table = [patch for part in parts for patch in part.patches()]
     return [*table, Patch(torch, "Generator", generators.Generator)]

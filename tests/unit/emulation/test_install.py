@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 import threading
@@ -133,6 +135,77 @@ def test_importing_it_imports_no_torch() -> None:
     """The package can be imported, and asked to go, without torch."""
     code = "import sys, zerokernel.emulation as e; e.remove(); print('torch' in sys.modules)"
     assert in_a_process(code) == "False\n"
+
+
+OPERATOR = """
+from zerokernel import emulation
+emulation.emulate()
+import torch
+
+library = torch.library.Library("zktest", "FRAGMENT")
+library.define("scaled(Tensor x, float by) -> Tensor")
+
+def scaled(x, by):
+    return (torch.full((1,), by, device=x.device) * x).to(x.dtype, copy=True)
+
+library.impl("scaled", scaled, "CompositeImplicitAutograd")
+
+@torch.library.custom_op("zktest::shifted", mutates_args=())
+def shifted(x: torch.Tensor) -> torch.Tensor:
+    return x + torch.arange(len(x), device=x.device)
+
+shifted.register_autograd(lambda ctx, grad: grad * torch.ones(1, device=grad.device))
+x = torch.ones(3, device="cuda", requires_grad=True)
+result = shifted(torch.ops.zktest.scaled(x, 2.0))
+result.sum().backward()
+print(result.device, result.tolist(), x.grad.device, x.grad.tolist())
+print(torch.ops.zktest.scaled(torch.ones(1), 3.0))
+emulation.remove()
+print(shifted(torch.ones(2)), torch.ops.zktest.scaled(torch.ones(1), 3.0))
+"""
+
+
+def test_an_operator_written_in_python() -> None:
+    """It finds the device of its arguments, computes there, and works without the emulation."""
+    assert in_a_process(OPERATOR) == (
+        "cuda:0 [2.0, 3.0, 4.0] cuda:0 [2.0, 2.0, 2.0]\ntensor([3.])\n"
+        "tensor([1., 2.]) tensor([3.])\n"
+    )
+
+
+ADDRESS = """
+from zerokernel import emulation
+emulation.emulate()
+import torch
+
+class Watched(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+for device in ("cpu", "cuda"):
+    x = torch.ones(3, device=device).as_subclass(Watched)
+    print(x.data_ptr() != 0, x.get_device(), x.is_cuda, x.is_pinned(), x.is_shared())
+"""
+
+
+def test_what_a_subclass_is_asked_of_its_memory() -> None:
+    """A class that hands every function on, as torchao's do, is answered."""
+    assert in_a_process(ADDRESS) == "True -1 False False False\nTrue 0 True False True\n"
+
+
+def test_a_copy_of_a_tag_is_on_the_same_device() -> None:
+    """Tensors of tensors carry one among their attributes, which are copied and pickled."""
+    emulation.emulate()
+    try:
+        from zerokernel.emulation.devices import ATTRIBUTE, Tag, devices
+
+        carried = {ATTRIBUTE: Tag(devices.at(0), 0)}
+        for copied in (copy.deepcopy(carried), pickle.loads(pickle.dumps(carried))):
+            assert copied[ATTRIBUTE].on is devices.at(0)
+    finally:
+        emulation.remove()
 
 
 COMPILED = """
