@@ -39,8 +39,9 @@ class EmulatedDevice:
     def __repr__(self) -> str:
         return f"<emulated {self.device}: {self.allocated} bytes>"
 
-    def __reduce__(self) -> Any:
-        return device, (self.index,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, here or in another process, is the device of that number."""
+        return (numbered, (self.index,))
 
 
 class Tag:
@@ -126,8 +127,8 @@ class _Devices:
 devices = _Devices()
 
 
-def device(index: int) -> EmulatedDevice:
-    """A device by its number, for what was pickled."""
+def numbered(index: int) -> EmulatedDevice:
+    """The device of a number, also where this process has fewer."""
     return devices.one(index)
 
 
