@@ -118,3 +118,15 @@ def test_what_a_device_reports_late_is_the_cells_error(kernel: Kernel) -> None:
     assert "illegal memory access" in run.error()["evalue"]
     assert plain(kernel, "print(done)") == "1"
     assert kernel.run("%%gpu\ndone += 1").status == "ok"
+
+
+def test_errors_of_plain_cells_have_no_frames_of_the_emulation(kernel: Kernel) -> None:
+    """Also those of an error that caused another."""
+    kernel.run("import torch\nleaf = torch.ones(3, requires_grad=True, device='cuda')")
+    for code in (
+        "leaf.add_(1)",
+        "try: leaf.add_(1)\nexcept RuntimeError as e: raise KeyError from e",
+    ):
+        shown = "".join(kernel.run(code).error()["traceback"])
+        assert "in-place operation" in shown
+        assert "emulation" not in shown, shown

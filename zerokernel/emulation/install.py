@@ -134,6 +134,7 @@ def remove() -> None:
         if _state.table is not None:
             _leave()
             _state.table = wrappers.followed.table = None
+            _state.paths = {}  # what dies with the table leaves its address to others
             wrappers.followed.classes.clear()
 
 

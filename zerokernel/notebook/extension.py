@@ -32,6 +32,7 @@ class Loaded:
     matcher: Any
     every_cell: Any
     post_mortem: Any
+    tracebacks: Any
 
 
 # The one piece of state of this module; a shell's entry ends with it.
@@ -80,6 +81,7 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     from zerokernel.notebook.in_place import to_plain_cell
     from zerokernel.notebook.magics import GpuMagics
     from zerokernel.notebook.post_mortem import PostMortem
+    from zerokernel.notebook.tracebacks import Tracebacks
 
     magics = GpuMagics(shell, session, values)
     shell.register_magics(magics)
@@ -89,7 +91,8 @@ def _register(shell: Any, session: Any, values: settings.Settings) -> Loaded:
     shell.Completer.custom_matchers.append(matcher)
     shell.input_transformers_cleanup.append(to_plain_cell)
     every_cell = EveryCell(shell, lambda: magics.gpu_cells == "all")
-    return Loaded(session, magics, matcher, every_cell, post_mortem)
+    tracebacks = Tracebacks(shell)
+    return Loaded(session, magics, matcher, every_cell, post_mortem, tracebacks)
 
 
 def session_of(shell: Any) -> Any:
@@ -113,6 +116,7 @@ def unload(shell: Any) -> None:
     _remove(shell.Completer.custom_matchers, loaded.matcher)
     _remove(shell.input_transformers_cleanup, to_plain_cell)
     loaded.every_cell.remove()
+    loaded.tracebacks.remove()
     atexit.unregister(loaded.session.close)
     loaded.session.close()
     end_emulation()

@@ -20,6 +20,7 @@ from traitlets.config import Config
 
 from zerokernel.crossing import device_memory
 from zerokernel.crossing.shell import travels_by_name
+from zerokernel.emulation.frames import hide_frames
 from zerokernel.worker import namespace, slice_memory
 from zerokernel.worker.output import PublishingSession
 
@@ -56,6 +57,7 @@ class WorkerShell(ZMQInteractiveShell):
     def showtraceback(self, *arguments: Any, **options: Any) -> None:
         """Shows the cell's lines up to a name that could not be fetched, not our own."""
         namespace.hide_frames(sys.exc_info()[1])
+        hide_frames(sys.exc_info()[1])
         slice_memory.explain(sys.exc_info()[1], self.user_ns)
         super().showtraceback(*arguments, **options)
 

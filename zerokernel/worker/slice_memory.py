@@ -18,7 +18,6 @@ from types import (
 )
 from typing import Any
 
-import zerokernel.emulation.limit
 from zerokernel.ambient.on_import import when_imported
 from zerokernel.emulation.limit import limit
 from zerokernel.messages import Bind
@@ -31,7 +30,6 @@ _MOST_OBJECTS = 500_000
 """So many are looked at to find who has the memory."""
 
 _MOST_NAMES = 5
-_EMULATION = os.path.dirname(zerokernel.emulation.limit.__file__)
 _MARK = "zerokernel: "
 
 _SKIPPED = (
@@ -81,21 +79,9 @@ def explain(error: BaseException | None, namespace: Mapping[str, Any]) -> None:
         return
     if any(_MARK in note for note in getattr(error, "__notes__", ())):
         return
-    _hide_emulation(error)
     with contextlib.suppress(Exception):  # whatever is in there, the error is to be seen
         error.add_note(_account(torch, namespace))
         torch.cuda.empty_cache()  # what only the allocator keeps is free for the next cell
-
-
-def _hide_emulation(error: BaseException) -> None:
-    """Cuts the frames off in which an emulated device refuses: a real one has none."""
-    step, last = error.__traceback__, None
-    while step is not None:
-        if not step.tb_frame.f_code.co_filename.startswith(_EMULATION):
-            last = step
-        step = step.tb_next
-    if last is not None:
-        last.tb_next = None
 
 
 def _account(torch: Any, namespace: Mapping[str, Any]) -> str:

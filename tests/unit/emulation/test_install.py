@@ -33,6 +33,16 @@ def everything() -> dict[tuple[str, str], Any]:
     }
 
 
+def test_nothing_is_said_of_what_was_removed() -> None:
+    """Its address may be another object's by then."""
+    emulation.emulate()
+    ours = torch.cuda.utilization
+    assert emulation.path_of(ours) == ("torch.cuda", "utilization")
+    emulation.remove()
+    assert torch.cuda.utilization is not ours
+    assert emulation.path_of(ours) is None
+
+
 def test_nothing_is_left() -> None:
     """After `remove` every attribute is the very object that it was, and no mode is left."""
     before = everything()
