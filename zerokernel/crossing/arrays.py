@@ -89,7 +89,8 @@ class ViewGeometry(Part):
             change("shape", shape)
             if item.strides != strides:
                 change("strides", strides)
-        item.flags.writeable = writeable
+        if item.flags.writeable != writeable:  # NumPy cannot unlock what shows a tensor's memory
+            item.flags.writeable = writeable
 
 
 def _change(item: Any, name: str, value: Any) -> None:
