@@ -89,6 +89,8 @@ class Kernel:
             env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
             cwd=str(directory or Path.cwd()),
         )
+        # A client that is slow for a moment drops nothing: that would look like the kernel's loss.
+        self._manager.context.setsockopt(zmq.RCVHWM, 0)
         self.client: BlockingKernelClient = self._manager.client()
         self.client.start_channels()
         try:
