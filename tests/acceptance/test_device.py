@@ -100,10 +100,12 @@ BROKEN = """%%gpu
 import torch
 class Device:
     def is_initialized(self): return True
-    def device_count(self): return 1
+    def device_count(self): return 2
     def memory_allocated(self): return 0
+    def memory_reserved(self, index): return index
     def synchronize(self, index):
         torch.cuda = was
+        assert index == 1, "a device that is not used"
         raise RuntimeError("an illegal memory access was encountered")
 was, torch.cuda = torch.cuda, Device()
 done = 1

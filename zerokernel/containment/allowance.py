@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zerokernel.containment import processes
-from zerokernel.containment.control_group import locate
+from zerokernel.containment.control_group import locate, write_control
 
 _PREFIX = "zerokernel-allowance"
 _PERIOD = 100_000
@@ -122,7 +122,7 @@ def _hold(
 ) -> None:
     """Raises OSError where it cannot be held."""
     if own is not None and _is_enabled(found, own):
-        _write(own / found.second, found.value(amount, 2))
+        write_control(own / found.second, found.value(amount, 2))
         return
     folder = _folder_of(found.name)
     if folder is None:
@@ -132,9 +132,11 @@ def _hold(
     if group not in allowance._groups:
         allowance._groups.append(group)
     version = 2 if (group / "cgroup.controllers").exists() else 1
-    _write(group / (found.second if version == 2 else found.first), found.value(amount, version))
+    write_control(
+        group / (found.second if version == 2 else found.first), found.value(amount, version)
+    )
     for one in (process, *processes.descendants(process)):
-        _write(group / "cgroup.procs", str(one))
+        write_control(group / "cgroup.procs", str(one))
 
 
 def _is_enabled(found: _Controller, group: Path) -> bool:
@@ -142,7 +144,7 @@ def _is_enabled(found: _Controller, group: Path) -> bool:
     if (group / found.second).exists():
         return True
     with contextlib.suppress(OSError):
-        _write(group.parent / "cgroup.subtree_control", f"+{found.name}")
+        write_control(group.parent / "cgroup.subtree_control", f"+{found.name}")
     return (group / found.second).exists()
 
 
@@ -229,11 +231,3 @@ def _removed(group: Path) -> bool:
     except OSError:  # something is still ending in it
         return False
     return True
-
-
-def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)

@@ -59,7 +59,7 @@ def _begin(parent: int, group: Path, main: Main) -> None:
     processes.die_with_parent(parent)
     # A group does not need it, but the supervisor kills orphans that come to it.
     processes.adopt_orphans()
-    inside.enter_meanwhile(lambda: _write(group / "cgroup.procs", "0"))
+    inside.enter_meanwhile(lambda: write_control(group / "cgroup.procs", "0"))
     main()
 
 
@@ -78,12 +78,12 @@ class GroupTree:
     def freeze(self) -> None:
         """Freezes the group; what enters it later is frozen as well."""
         self.frozen = True
-        _write(self.group / "cgroup.freeze", "1")
+        write_control(self.group / "cgroup.freeze", "1")
 
     def thaw(self) -> None:
         """Lets the group run."""
         self.frozen = False
-        _write(self.group / "cgroup.freeze", "0")
+        write_control(self.group / "cgroup.freeze", "0")
 
     def kill(self) -> None:
         """Kills all that is in the group, and a worker that is still on its way into it."""
@@ -147,7 +147,7 @@ def clear_group(group: Path) -> None:
 
 def _kill(group: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        _write(group / "cgroup.kill", "1")
+        write_control(group / "cgroup.kill", "1")
 
 
 def _is_gone(group: Path) -> bool:
@@ -164,7 +164,8 @@ def _is_gone(group: Path) -> bool:
     return True
 
 
-def _write(path: Path, text: str) -> None:
+def write_control(path: Path, text: str) -> None:
+    """Writes to a file of a control group; raises OSError where the kernel refuses it."""
     # Not write_text: it would make a file, and asks for its end.
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -111,7 +111,10 @@ def finish() -> None:
     cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is not None and cuda.is_initialized():
         for index in range(cuda.device_count()):
-            cuda.synchronize(index)
+            if cuda.memory_reserved(
+                index
+            ):  # to wait for one that is not used would begin to use it
+                cuda.synchronize(index)
 
 
 def settle() -> None:
