@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from zerokernel.broker.devices.found import WHOLE, Gpu, Part, in_words, is_profile, is_share
+from zerokernel.broker.devices.tables import read_table
 from zerokernel.settings import BadSetting
 
 CONTEXT_BYTES = 640 << 20
@@ -41,14 +41,7 @@ def read_layout(text: str) -> Layout:
     Raises:
         BadSetting: It is not that, or a form is unknown or does not go with its neighbours.
     """
-    if not text:
-        return Layout()
-    try:
-        declared = json.loads(text)
-    except ValueError as error:
-        raise BadSetting(f"The setting layout is no table of devices: {error}") from error
-    if not isinstance(declared, dict):
-        raise BadSetting("The setting layout is no table: device = [forms].")
+    declared = read_table("layout", text, "devices", "device = [forms]")
     return Layout({name: _forms(name, forms) for name, forms in declared.items()})
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zerokernel.broker.devices.found import WHOLE, is_profile, is_share
+from zerokernel.broker.devices.tables import read_table
 from zerokernel.settings import BadSetting
 
 LIMITS = ("cores", "memory", "shm", "scratch")
@@ -38,14 +38,7 @@ def read_sizes(text: str) -> tuple[Size, ...]:
     Raises:
         BadSetting: It is not that.
     """
-    if not text:
-        return ()
-    try:
-        declared = json.loads(text)
-    except ValueError as error:
-        raise BadSetting(f"The setting sizes is no table of sizes: {error}") from error
-    if not isinstance(declared, dict):
-        raise BadSetting("The setting sizes is no table: name = {is = ..., cores = ...}.")
+    declared = read_table("sizes", text, "sizes", "name = {is = ..., cores = ...}")
     return tuple(_size(name, table) for name, table in declared.items())
 
 
