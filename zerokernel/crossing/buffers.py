@@ -61,18 +61,20 @@ def _allocate_one(form: str, *details: Any) -> Any:
 
 _libc = ctypes.CDLL(None)
 _MADV_HUGEPAGE = 14
-_HUGE = 2 << 20
 _LARGE = 4 << 20  # from here on NumPy asks for huge pages
 
 
 def _new_storage(size: int) -> Any:
-    """A storage in huge pages, as NumPy's arrays are: filling it is three times as fast."""
+    """A storage in huge pages, as NumPy's arrays are: filling it is three times as fast.
+
+    All its pages are asked for, so that those of neighbours are one mapping, and few are small.
+    """
     import torch
 
     storage = torch.UntypedStorage(size)  # type: ignore[no-untyped-call]
     if size >= _LARGE and hasattr(_libc, "madvise"):
-        first = -(-storage.data_ptr() // _HUGE) * _HUGE
-        length = (storage.data_ptr() + size - first) // _HUGE * _HUGE
+        first = storage.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        length = storage.data_ptr() + size - first
         _libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_HUGEPAGE)
     return storage
 
@@ -166,9 +168,14 @@ def size_of(owner: Any) -> int:
     return int(size() if callable(size) else size)
 
 
-def digests(owner: Any) -> Digests:
-    """One content hash per chunk (xxh3, 128 bits)."""
-    if 0 < size_of(owner) <= IN_BAND:
+def digests(owner: Any, size: int | None = None) -> Digests:
+    """One content hash per chunk (xxh3, 128 bits).
+
+    Args:
+        owner: Of the bytes.
+        size: How many it has, where that is known.
+    """
+    if 0 < (size_of(owner) if size is None else size) <= IN_BAND:
         return (xxhash.xxh3_128_intdigest(small_bytes(owner)),)
     view = readable_view(owner)
     return tuple(

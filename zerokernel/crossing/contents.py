@@ -138,9 +138,10 @@ class Contents:
         window = self.windows.find(owner)
         if window is not None:
             return self._labels_of_window(window, owner, expected)
-        tracking = self._find() if size_of(owner) >= self._from else None
+        size = size_of(owner)
+        tracking = self._find() if size >= self._from else None
         if tracking is None or not _is_plain_memory(owner):
-            return digests(owner)
+            return digests(owner, size)
         data = byte_array(owner)
         watch = self._watch_of(owner, data)
         if watch is None:

@@ -81,7 +81,7 @@ def holding(owner: Any) -> DeviceMemory | None:
     """The memory that a storage lies in; None for any buffer in host memory."""
     if type(owner).__name__ != "UntypedStorage":
         return None
-    if getattr(owner, "_emulated", None) is not None:
+    if hasattr(type(owner), "_emulated"):  # where there is an emulation, there is no device
         pretended = _in_use.pretended
         return pretended if pretended is not None and pretended.holds(owner) else None
     return None if owner.device.type == "cpu" else _real()

@@ -11,7 +11,9 @@ import logging
 import mmap
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 from cloudpickle.cloudpickle import _should_pickle_by_reference
@@ -125,6 +127,16 @@ def plan_of(item: Any) -> Plan:
     return plan
 
 
+def plans_of(kind: type, items: Sequence[Any]) -> dict[Plan, list[bool]]:
+    """How objects of one type are tracked: for each plan which of them have it."""
+    plan_of(items[0])  # so that `uniform` knows the type
+    plan = uniform(kind)
+    if plan is not None:
+        return {plan: [True] * len(items)}
+    each = tensors.plans(kind, items) or list(map(plan_of, items))
+    return {one: list(map(is_, each, repeat(one))) for one in set(each)}
+
+
 def uniform(kind: type) -> Plan | None:
     """The plan of every object of a type, or None where it depends on the object."""
     return _PLANS.get(kind)
@@ -154,6 +166,8 @@ def _classify(kind: Any) -> Plan:
         return adapter.plan
     if _is_value(kind):
         return ATOM
+    if (storage := tensors.uniform(kind)) is not None:
+        return storage
     if restorer_for(kind) is not None:
         return OPAQUE
     special = _container(kind)

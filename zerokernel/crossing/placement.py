@@ -21,11 +21,13 @@ Place = int | str | None
 
 def place_of(storage: Any) -> Place:
     """Where a storage is."""
-    if (index := emulation.index_of(storage)) is not None:
-        return index
-    if storage.device.type != "cpu":
+    if hasattr(type(storage), "_emulated"):
+        index = emulation.index_of(storage)
+        return index if index is not None else PINNED if emulation.is_pinned(storage) else None
+    kind = storage.device.type
+    if kind != "cpu":
         memory = device_memory.holding(storage)
-        return None if memory is None or storage.device.type != "cuda" else memory.index_of(storage)
+        return None if memory is None or kind != "cuda" else memory.index_of(storage)
     return PINNED if _is_pinned(storage) else None
 
 
@@ -67,8 +69,6 @@ def put_in_place(storage: Any, place: Place) -> None:
 
 
 def _is_pinned(storage: Any) -> bool:
-    if hasattr(type(storage), "_emulated"):
-        return emulation.is_pinned(storage)
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     return cuda is not None and cuda.is_initialized() and bool(storage.is_pinned())
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from operator import is_, not_
 from typing import Any
 
-from zerokernel.crossing.kinds import plan_of, uniform
+from zerokernel.crossing.kinds import plan_of, plans_of, uniform
 from zerokernel.crossing.parts import ATOM, InstanceClass
-from zerokernel.crossing.restorers import restorer_of
+from zerokernel.crossing.restorers import restorer_for
 
 _LEAVES = frozenset({int, float, complex, bool, str, bytes, type(None), range})
 _CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
@@ -49,17 +49,16 @@ def _children(items: list[Any], below: Below) -> list[Any]:
         if kind in _CONTAINERS or _is_instance(kind, members[0]):
             found.extend(gc.get_referents(*members))
             continue
-        for item in members:
-            plan = plan_of(item)
+        for plan, such in plans_of(kind, members).items():
             if plan is ATOM:
                 continue
-            for _, lane in plan.lanes([item]):
+            chosen = list(compress(members, such))
+            for _, lane in plan.lanes(chosen):
                 found.extend(lane)
             if plan.content:
-                found.extend(below(item))
-                restorer = restorer_of(item)
-                if restorer is not None:
-                    found.extend(restorer.refers(item))
+                found.extend(chain.from_iterable(map(below, chosen)))
+                if (restorer := restorer_for(kind)) is not None:
+                    found.extend(chain.from_iterable(map(restorer.refers, chosen)))
     return found
 
 

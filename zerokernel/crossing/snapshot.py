@@ -15,7 +15,7 @@ from operator import is_, not_
 from typing import Any
 
 from zerokernel.crossing.addresses import addresses
-from zerokernel.crossing.kinds import plan_of, uniform
+from zerokernel.crossing.kinds import plan_of, plans_of, uniform
 from zerokernel.crossing.parts import InstanceClass, Plan
 
 _MANY = 40  # segments
@@ -251,26 +251,24 @@ def _by_plan(tokens: Sequence[int], objects: Sequence[Any]) -> Groups:
     """The mutable ones among the objects, by plan."""
     groups: Groups = {}
     kinds = list(map(type, objects))
-    rest = set(kinds)
-    if len(rest) < _MANY:
-        for sample in dict(zip(kinds, objects, strict=True)).values():
-            plan_of(sample)  # so that `uniform` knows the type
-        for kind in list(rest):
-            plan = uniform(kind)
-            if plan is not None:
-                rest.discard(kind)
-                if plan.mutable:
-                    chosen = list(map(is_, kinds, repeat(kind)))
-                    members, items = groups.setdefault(plan, ([], []))
-                    members.extend(compress(tokens, chosen))
-                    items.extend(compress(objects, chosen))
-    if not rest:
+    if len(set(kinds)) >= _MANY:
+        for token, item in zip(tokens, objects, strict=True):
+            _put_into(groups, plan_of(item), [token], [item])
         return groups
-    left = list(map(rest.__contains__, kinds))
-    for token, item in zip(compress(tokens, left), compress(objects, left), strict=True):
-        plan = uniform(type(item)) or plan_of(item)
-        if plan.mutable:
-            members, items = groups.setdefault(plan, ([], []))
-            members.append(token)
-            items.append(item)
+    for kind, sample in dict(zip(kinds, objects, strict=True)).items():
+        plan_of(sample)  # so that `uniform` knows the type
+        plan = uniform(kind)
+        if plan is not None and not plan.mutable:
+            continue
+        chosen = list(map(is_, kinds, repeat(kind)))
+        members, items = list(compress(tokens, chosen)), list(compress(objects, chosen))
+        for each, such in plans_of(kind, items).items():
+            _put_into(groups, each, compress(members, such), compress(items, such))
     return groups
+
+
+def _put_into(groups: Groups, plan: Plan, tokens: Iterable[int], objects: Iterable[Any]) -> None:
+    if plan.mutable:
+        members, items = groups.setdefault(plan, ([], []))
+        members.extend(tokens)
+        items.extend(objects)

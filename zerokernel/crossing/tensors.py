@@ -7,15 +7,24 @@ unless an object of torch was met.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from zerokernel.crossing import placement
+from zerokernel.crossing import placement, tensor_columns
 from zerokernel.crossing.buffers import IN_BAND, byte_array, fill_storage
 from zerokernel.crossing.mapped_files import Mapped
-from zerokernel.crossing.parts import BUFFERS, INSTANCES, OPAQUE, Lane, Part, Plan
+from zerokernel.crossing.parts import (
+    BUFFERS,
+    INSTANCES,
+    OPAQUE,
+    Attributes,
+    Lane,
+    Part,
+    Plan,
+)
 from zerokernel.errors import CannotTravel
 
 
@@ -43,11 +52,16 @@ class TensorGeometry(Part):
     rank = INSTANCES
 
     def lanes(self, objects: Sequence[Any]) -> list[Lane]:
-        rows = [(item.untyped_storage(), gradient(item), item._backward_hooks) for item in objects]
-        return [(repeat(3, len(rows)), chain.from_iterable(rows))]
+        columns = (
+            tensor_columns.storages(objects),
+            tensor_columns.gradients(objects),
+            tensor_columns.hooks(objects),
+        )
+        rows = zip(*columns, strict=True)
+        return [(repeat(3, len(objects)), chain.from_iterable(rows))]
 
     def facts(self, objects: Sequence[Any]) -> list[Any]:
-        return list(map(geometry, objects))
+        return tensor_columns.geometries(objects)
 
     def read(self, item: Any) -> Any:
         return (*tensor_recipe(item), gradient(item), item._backward_hooks)
@@ -66,32 +80,43 @@ class TensorGeometry(Part):
 
 
 STORAGE = Plan((StorageSize(),), content="buffer", rank=BUFFERS)
-_PLANS: dict[type, Plan] = {}
 
 
 def chooser(kind: type) -> Callable[[Any], Plan] | None:
-    """The function that tells the plan of a torch tensor or storage."""
-    if kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage":
-        return lambda item: STORAGE
-    if (kind.__module__, kind.__qualname__) in _TENSORS:
-        return plan
-    return None
+    """The function that tells the plan of a torch tensor."""
+    return _plan if _is_tensors(kind) else None
+
+
+def uniform(kind: type) -> Plan | None:
+    """The plan of all storages."""
+    is_storage = kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage"
+    return STORAGE if is_storage else None
+
+
+def plans(kind: Any, items: Sequence[Any]) -> list[Plan] | None:
+    """The plans of many tensors of one type; None for another type."""
+    if not _is_tensors(kind):
+        return None
+    own = _own_plan(kind)
+    return [own if plain else OPAQUE for plain in tensor_columns.are_plain(items)]
+
+
+def _is_tensors(kind: type) -> bool:
+    return (kind.__module__, kind.__qualname__) in _TENSORS
 
 
 _TENSORS = frozenset({("torch", "Tensor"), ("torch.nn.parameter", "Parameter")})
 
 
-def plan(item: Any) -> Plan:
+def _plan(item: Any) -> Plan:
     """Tensors of other layouts or wrapped ones are reduced as torch does."""
-    if not is_plain(item):
-        return OPAQUE
-    kind = type(item)
-    found = _PLANS.get(kind)
-    if found is None:
-        from zerokernel.crossing.parts import Attributes
+    kind: Any = type(item)
+    return _own_plan(kind) if is_plain(item) else OPAQUE
 
-        found = _PLANS[kind] = Plan((TensorGeometry(), Attributes(_attributes)))
-    return found
+
+@functools.cache
+def _own_plan(kind: Any) -> Plan:
+    return Plan((TensorGeometry(), Attributes(_attributes)))
 
 
 def _attributes(item: Any) -> dict[str, Any]:
@@ -101,19 +126,14 @@ def _attributes(item: Any) -> dict[str, Any]:
 
 def is_plain(item: Any) -> bool:
     """Whether a tensor is strided memory and nothing else."""
-    import torch
-
-    return (
-        item.layout is torch.strided
-        and not item.is_quantized
-        and item.device.type in ("cpu", "cuda")
-        and not torch._is_functional_tensor(item)
-    )
+    (found,) = tensor_columns.are_plain([item])
+    return found
 
 
 def gradient(item: Any) -> Any:
     """The gradient, without the warning that asking a non-leaf gives."""
-    return item.grad if item.is_leaf or item.retains_grad else None
+    (found,) = tensor_columns.gradients([item])
+    return found
 
 
 def set_gradient(item: Any, grad: Any) -> None:
@@ -130,15 +150,8 @@ def set_gradient(item: Any, grad: Any) -> None:
 
 def geometry(item: Any) -> tuple[Any, ...]:
     """All of a tensor that is neither memory nor reference."""
-    return (
-        item.dtype,
-        item.storage_offset(),
-        tuple(item.size()),
-        item.stride(),
-        item.requires_grad,
-        item.is_conj(),
-        item.is_neg(),
-    )
+    (found,) = tensor_columns.geometries([item])
+    return found
 
 
 def tensor_recipe(item: Any) -> tuple[Any, ...]:

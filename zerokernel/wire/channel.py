@@ -240,20 +240,17 @@ class Channel:
         views = allocate(message, [e.size for e in entries]) if entries else []
         if [v.nbytes for v in views] != [e.size for e in entries]:
             raise MalformedMessage(f"The buffers of {type(message).__name__} do not fit.")
-        inline: list[memoryview] = []
-        for entry, view in zip(entries, views, strict=True):
-            if entry.carriage is Carriage.INLINE:
-                inline.append(view)
-            else:
-                self._fill(entry, view)
-        self._read_all(inline)
+        carried = list(zip(entries, views, strict=True))
+        self._fill([each for each in carried if each[0].carriage is not Carriage.INLINE])
+        self._read_all([view for entry, view in carried if entry.carriage is Carriage.INLINE])
         if prefix.sequence:
             self._signal(FrameKind.ACKNOWLEDGEMENT, sequence=prefix.sequence)
         self._inbox.append(Received(message, views, descriptors))
 
-    def _fill(self, entry: BufferEntry, view: memoryview) -> None:
-        """Gets a buffer that is not in the stream."""
-        raise MalformedMessage("This channel carries all buffers in its stream.")
+    def _fill(self, beside: list[tuple[BufferEntry, memoryview]]) -> None:
+        """Gets the buffers that are not in the stream."""
+        if beside:
+            raise MalformedMessage("This channel carries all buffers in its stream.")
 
     def _keep_own_descriptors(self, entries: list[BufferEntry], received: list[int]) -> list[int]:
         return received

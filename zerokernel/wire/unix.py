@@ -9,7 +9,7 @@ from zerokernel.errors import MalformedMessage
 from zerokernel.wire.arena import ReceiveArena, SendArena
 from zerokernel.wire.channel import Channel
 from zerokernel.wire.frames import BufferEntry, Carriage, FrameKind, Prefix
-from zerokernel.wire.memory import Probe, address_of, allow_reading_by, read_memory, try_probe
+from zerokernel.wire.memory import Probe, address_of, allow_reading_by, read_all, try_probe
 
 LARGE = 64 << 10
 """Bytes from which a buffer is read from the sender's memory instead of sent."""
@@ -79,11 +79,14 @@ class UnixChannel(Channel):
             offset += view.nbytes
         return offsets
 
-    def _fill(self, entry: BufferEntry, view: memoryview) -> None:
-        if entry.carriage is Carriage.MEMORY:
-            read_memory(self._peer, entry.position, view)
-        else:
-            self._read_arena(entry, view)
+    def _fill(self, beside: list[tuple[BufferEntry, memoryview]]) -> None:
+        parts = []
+        for entry, view in beside:
+            if entry.carriage is Carriage.MEMORY:
+                parts.append((entry.position, view))
+            else:
+                self._read_arena(entry, view)
+        read_all(self._peer, parts)
 
     def _read_arena(self, entry: BufferEntry, view: memoryview) -> None:
         try:
