@@ -1,7 +1,9 @@
 """Programs that nobody wrote: random object graphs, read and changed in plain and GPU cells.
 
 `ZEROKERNEL_PROGRAMS=N` says how many of them run (2,000 unless said, 100,000 with the slow tests).
-They come in lots of a fixed seed each, so that the id of a test that fails repeats it.
+They come in lots of a fixed seed each. Hypothesis also tries numbers that it finds in the modules
+that are loaded, so that a lot is the same only after the same tests; a program that fails is told
+as cells, which repeat it.
 """
 
 from __future__ import annotations

@@ -84,6 +84,11 @@ def is_plain_instance(kind: Any) -> bool:
     )
 
 
+def is_pythons(kind: type) -> bool:
+    """Whether a class was made by Python code."""
+    return bool(kind.__flags__ & _HEAP)
+
+
 def answers_for_all(kind: Any) -> bool:
     """Whether a plain class has a ``__getattr__``, which pickle would ask before it can answer."""
     return (

@@ -397,7 +397,8 @@ class KernelReplica:
         renewed -= set(draft.replaced)
         self.ledger.forget(draft.replaced)
         tokens, objects = draft.numbered(self._number)
-        self.take_in(tokens, objects, renewed, envelope_ids(draft.envelopes))
+        skip = envelope_ids(draft.envelopes) | instance_dicts(objects, draft.packer.shared_dicts)
+        self.take_in(tokens, objects, renewed, skip)
 
     def take_in(
         self, tokens: list[int], objects: list[Any], renewed: set[int], skip: set[int]
@@ -406,7 +407,7 @@ class KernelReplica:
         if tokens:
             if types.FunctionType in set(map(type, objects)):
                 self._note_functions(tokens, objects)
-            kept = self.ledger.add(tokens, objects, skip | instance_dicts(objects))
+            kept = self.ledger.add(tokens, objects, skip)
             tokens, objects = list(compress(tokens, kept)), list(compress(objects, kept))
         for token in renewed:
             item = self.ledger.peek(token)

@@ -33,7 +33,9 @@ from zerokernel.crossing.adapters import adapter_for
 from zerokernel.crossing.contents import Contents, Labels
 from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
+from zerokernel.crossing.kinds import attribute_getter, default_reduce
 from zerokernel.crossing.mapped_files import Part
+from zerokernel.crossing.shared_dicts import attributes_if_shared, set_dict
 from zerokernel.crossing.tokens import Order
 
 Reduced = Any
@@ -58,6 +60,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.wanted: set[str] = set()
         self.met: dict[int, Any] = {}
         self.placed: list[Any] = []
+        self.shared_dicts: set[int] = set()  # attributes that travel as the very dict
         self._worlds: dict[int, functions.World] = {}
         self._memory = arrays.MemoryMap()
         self._mapped = 0
@@ -208,6 +211,15 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return (stand_ins.take_array, taken)
         return (stand_ins.take_subclass, (*taken, obj.shape, arrays.order_of(obj), *kind))
 
+    def sharing(self, obj: Any, attributes: dict[str, Any], made: Reduced) -> Reduced:
+        """What else refers to an instance's ``__dict__`` gets the same one at the other side."""
+        if made is NotImplemented:
+            made = obj.__reduce_ex__(4)
+        if made[2] is not attributes and (made[2] is not None or attributes):  # slots beside it
+            return made
+        self.shared_dicts.add(id(attributes))
+        return (*made[:2], attributes, *made[3:5], set_dict)
+
     def reduce_frame(self, obj: Any) -> Reduced:
         """The inside of a pandas frame, with who shares the values."""
         return frames.recipe(obj)
@@ -270,10 +282,11 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             if not self.in_worker:
                 tensors.refuse_live_graph(obj)
             make = tensors.make_result
-        extras = (tensors.gradient(obj), obj._backward_hooks, obj.__dict__)
+        extras = tensors.extras(obj)
         recipe = tensors.tensor_recipe(obj)
         if extras[0] is None and not extras[1] and not extras[2]:
             return (make, recipe)
+        self.shared_dicts.add(id(extras[2]))
         return (make, recipe, extras, None, None, tensors.set_extras)
 
     def reduce_exception(self, obj: BaseException) -> Reduced:
@@ -367,6 +380,18 @@ def _default(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
+def _of_instances(reduce: Callable[[Packer, Any], Reduced]) -> Callable[[Packer, Any], Reduced]:
+    """The reducer of a class whose instances have a ``__dict__``."""
+
+    def reduced(packer: Packer, obj: Any) -> Reduced:
+        attributes = attributes_if_shared(obj)
+        if attributes is None:
+            return reduce(packer, obj)
+        return packer.sharing(obj, attributes, reduce(packer, obj))
+
+    return reduced
+
+
 def _adapted(reduce: Callable[[Any, bool], Reduced]) -> Callable[[Packer, Any], Reduced]:
     """The reducer of a type that has an adapter; where that declines, cloudpickle's own."""
 
@@ -426,7 +451,10 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if kind.__qualname__ == "_lru_cache_wrapper":
         return reducers.reduce_cached
     if classes.answers_for_all(kind):
-        return reducers.reduce_answering
+        return _of_instances(reducers.reduce_answering)
+    any_kind: Any = kind
     if classes.is_plain_instance(kind):
-        return reducers.reduce_instance
+        return _of_instances(reducers.reduce_instance)
+    if classes.is_pythons(kind) and default_reduce(kind) and attribute_getter(any_kind):
+        return _of_instances(_default)
     return _default

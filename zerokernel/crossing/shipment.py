@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import compress, repeat
 from operator import is_
@@ -317,8 +318,13 @@ def envelope_ids(parts: Iterable[Any]) -> set[int]:
     return found
 
 
-def instance_dicts(objects: Sequence[Any]) -> set[int]:
-    """The addresses of the ``__dict__`` of instances: the receiver's counterpart is a copy."""
+def instance_dicts(objects: Sequence[Any], shared: AbstractSet[int]) -> set[int]:
+    """The addresses of the ``__dict__`` of instances: the receiver's counterpart is a copy.
+
+    Args:
+        objects: That were sent.
+        shared: The addresses of those that went as the very dict.
+    """
     found: set[int] = set()
     kinds: list[Any] = list(map(type, objects))
     for kind in set(kinds):
@@ -330,4 +336,4 @@ def instance_dicts(objects: Sequence[Any]) -> set[int]:
         if getter is not None:
             chosen = compress(objects, map(is_, kinds, repeat(kind)))
             found.update(map(id, map(getter, chosen)))
-    return found
+    return found - shared

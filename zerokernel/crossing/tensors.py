@@ -15,6 +15,7 @@ from typing import Any
 
 from zerokernel.crossing import placement, tensor_columns
 from zerokernel.crossing.buffers import IN_BAND, byte_array, fill_storage
+from zerokernel.crossing.device_memory import past_modes
 from zerokernel.crossing.mapped_files import Mapped
 from zerokernel.crossing.parts import (
     BUFFERS,
@@ -124,16 +125,23 @@ def _attributes(item: Any) -> dict[str, Any]:
     return found
 
 
+@past_modes
 def is_plain(item: Any) -> bool:
     """Whether a tensor is strided memory and nothing else."""
-    (found,) = tensor_columns.are_plain([item])
-    return found
+    import torch
+
+    return (
+        item.layout is torch.strided
+        and not item.is_quantized
+        and bool(item.is_cpu or item.is_cuda)
+        and not torch._is_functional_tensor(item)
+    )
 
 
+@past_modes
 def gradient(item: Any) -> Any:
     """The gradient, without the warning that asking a non-leaf gives."""
-    (found,) = tensor_columns.gradients([item])
-    return found
+    return item.grad if item.is_leaf or item.retains_grad else None
 
 
 def set_gradient(item: Any, grad: Any) -> None:
@@ -148,12 +156,21 @@ def set_gradient(item: Any, grad: Any) -> None:
             item.data = own
 
 
+@past_modes
 def geometry(item: Any) -> tuple[Any, ...]:
     """All of a tensor that is neither memory nor reference."""
-    (found,) = tensor_columns.geometries([item])
-    return found
+    return (
+        item.dtype,
+        item.storage_offset(),
+        tuple(item.size()),
+        item.stride(),
+        item.requires_grad,
+        item.is_conj(),
+        item.is_neg(),
+    )
 
 
+@past_modes
 def tensor_recipe(item: Any) -> tuple[Any, ...]:
     """Class, storage and geometry."""
     return (type(item), item.untyped_storage(), *geometry(item))
@@ -206,6 +223,7 @@ def _stayed() -> Any:
     return _stayed_class[0]
 
 
+@past_modes
 def has_live_graph(item: Any) -> bool:
     """Whether a tensor was computed from others that need gradients."""
     return item.grad_fn is not None
@@ -218,6 +236,12 @@ def refuse_live_graph(item: Any) -> None:
     )
 
 
+@past_modes
+def extras(item: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """What a tensor has beside its geometry: gradient, hooks and attributes."""
+    return gradient(item), item._backward_hooks, item.__dict__
+
+
 def set_extras(item: Any, state: Any) -> None:
     """Sets what a new tensor has beside its geometry."""
     grad, hooks, attributes = state
@@ -225,7 +249,7 @@ def set_extras(item: Any, state: Any) -> None:
         set_gradient(item, grad)
     if hooks is not None:
         item._backward_hooks = hooks
-    item.__dict__.update(attributes)
+    item.__dict__ = attributes  # as it may be another tensor's too
 
 
 def small_storage(data: bytes) -> Any:

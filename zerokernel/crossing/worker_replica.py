@@ -385,7 +385,7 @@ class WorkerReplica:
         self._drop(draft.replaced)
         self._labels.update(draft.labels(self._number))
         tokens, objects = draft.numbered(self._number)
-        skip = instance_dicts(objects)
+        skip = instance_dicts(objects, draft.packer.shared_dicts)
         fresh = [
             number not in skip and find(item) is None
             for number, item, find in zip(
