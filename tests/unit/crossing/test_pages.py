@@ -41,13 +41,12 @@ def test_the_self_test_fails_where_the_answers_are_wrong(monkeypatch, wrong):
 @offered
 def test_where_dropped_pages_are_not_told_of_they_are_looked_for(monkeypatch):
     """The cheaper way is taken only where its own self-test is right."""
-    trial = pages.trial
     wrong = {True: "it reports wrong pages", False: ""}
     monkeypatch.setattr(pages, "trial", lambda counts_dropped: wrong[counts_dropped])
     found = pages.best()
-    assert found is not None and not found._counts_dropped
+    assert found is not None
+    assert not found._counts_dropped
     found.close()
-    monkeypatch.setattr(pages, "trial", trial)
 
 
 @offered
