@@ -32,9 +32,10 @@ class _Sample:
 
 
 def _baseline() -> int:
-    kind: Any = _Sample
+    sample = _Sample()
+    kind: Any = type(sample)
     getter: Any = attribute_getter(kind)
-    return sys.getrefcount(getter(_Sample()))
+    return sys.getrefcount(getter(sample))
 
 
 _ALONE = _baseline()
