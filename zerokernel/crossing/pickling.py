@@ -10,6 +10,7 @@ import mmap
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from sys import getrefcount
 from typing import Any, Protocol
 
 import cloudpickle
@@ -35,7 +36,7 @@ from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.kinds import attribute_getter, default_reduce
 from zerokernel.crossing.mapped_files import Part
-from zerokernel.crossing.shared_dicts import attributes_if_shared, set_dict
+from zerokernel.crossing.shared_dicts import ALONE, set_dict
 from zerokernel.crossing.tokens import Order
 
 Reduced = Any
@@ -380,14 +381,19 @@ def _default(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
-def _of_instances(reduce: Callable[[Packer, Any], Reduced]) -> Callable[[Packer, Any], Reduced]:
-    """The reducer of a class whose instances have a ``__dict__``."""
+def _of_instances(
+    kind: Any, reduce: Callable[[Packer, Any], Reduced]
+) -> Callable[[Packer, Any], Reduced]:
+    """The reducer of a class, for instances that share their ``__dict__`` too."""
+    getter = attribute_getter(kind)
+    if getter is None:
+        return reduce
+    as_pickle_does = reduce is _default
 
     def reduced(packer: Packer, obj: Any) -> Reduced:
-        attributes = attributes_if_shared(obj)
-        if attributes is None:
-            return reduce(packer, obj)
-        return packer.sharing(obj, attributes, reduce(packer, obj))
+        if getrefcount(getter(obj)) <= ALONE:  # called for each instance
+            return NotImplemented if as_pickle_does else reduce(packer, obj)
+        return packer.sharing(obj, getter(obj), reduce(packer, obj))
 
     return reduced
 
@@ -451,10 +457,9 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if kind.__qualname__ == "_lru_cache_wrapper":
         return reducers.reduce_cached
     if classes.answers_for_all(kind):
-        return _of_instances(reducers.reduce_answering)
-    any_kind: Any = kind
+        return _of_instances(kind, reducers.reduce_answering)
     if classes.is_plain_instance(kind):
-        return _of_instances(reducers.reduce_instance)
-    if classes.is_pythons(kind) and default_reduce(kind) and attribute_getter(any_kind):
-        return _of_instances(_default)
+        return _of_instances(kind, reducers.reduce_instance)
+    if classes.is_pythons(kind) and default_reduce(kind):
+        return _of_instances(kind, _default)
     return _default
