@@ -36,6 +36,7 @@ from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.kinds import attribute_getter, default_reduce
 from zerokernel.crossing.mapped_files import Part
+from zerokernel.crossing.memory_map import MemoryMap
 from zerokernel.crossing.shared_dicts import ALONE, set_dict
 from zerokernel.crossing.tokens import Order
 
@@ -63,7 +64,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.placed: list[Any] = []
         self.shared_dicts: set[int] = set()  # attributes that travel as the very dict
         self._worlds: dict[int, functions.World] = {}
-        self._memory = arrays.MemoryMap()
+        self._memory = MemoryMap()
         self._mapped = 0
         self.known_buffers: Callable[[], Iterable[Any]] = tuple
         self.contents: Contents | None = None
@@ -226,7 +227,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return frames.recipe(obj)
 
     def reduce_storage(self, obj: Any) -> Reduced:
-        """A storage's bytes, or where they lie in an array; and its place."""
+        """A storage's bytes, or where they lie in what owns them; and its place."""
         place = placement.place_of(obj)
         reduced = self._reduce_bytes(obj)
         if place is None:
@@ -242,7 +243,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             self._memory.add(self.owners[self._mapped :])
             self._mapped = len(self.owners)
             under = self._memory.find(obj.data_ptr(), obj.nbytes())
-            if under is not None:
+            if under is not None and under[0] is not obj:
                 self.note(obj)
                 return (tensors.storage_over, (*under, obj.nbytes()))
         shown = self._shown_file(obj)
