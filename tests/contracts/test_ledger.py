@@ -15,14 +15,16 @@ NOON = 1_800_000_000.0
 HOUR = 3600.0
 
 
-@pytest.fixture(params=["memory", "sql", "patient"])
+@pytest.fixture(params=["memory", "sqlite", "patient", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """Each kind; on the way out the sums are those of the entries."""
     made: Ledger
     if request.param == "memory":
         made = MemoryLedger()
-    elif request.param == "sql":
+    elif request.param == "sqlite":
         made = SqlLedger(tmp_path / "ledger.sqlite")
+    elif request.param == "postgresql":
+        made = SqlLedger(request.getfixturevalue("postgres").new_schema())
     else:
         made = PatientLedger(SqlLedger(tmp_path / "ledger.sqlite"))
     yield made
