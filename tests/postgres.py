@@ -98,7 +98,7 @@ class Postgres:
     def close(self) -> None:
         """Ends it and takes away all that it had."""
         if self._server is not None:
-            self.stop()
+            self.stop(signal.SIGQUIT)  # it need not tidy up
         shutil.rmtree(self.directory)
 
     def _tell_all(self, number: signal.Signals) -> None:

@@ -106,6 +106,8 @@ def address_of(url: str, password_file: Path | None = None) -> Address:
             "The ledger's URL is not understood: it looks like "
             "postgresql://USER@HOST:PORT/DATABASE, with %40 for @ and the like in names."
         ) from None
+    if not str(parameters.get("port", "0")).replace(",", "").isdigit():
+        raise LedgerUnavailable("The ledger's URL has a port that is no number.")
     return Address({key: str(value) for key, value in parameters.items()}, password_file)
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import psycopg
-from psycopg.rows import namedtuple_row
-from sqlalchemy import ARRAY, ClauseElement, String, any_, bindparam
+from sqlalchemy import (
+    ARRAY,
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    ClauseElement,
+    String,
+    and_,
+    any_,
+    bindparam,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 
@@ -18,7 +27,6 @@ from zerokernel.broker.ledger.statements import (
     ALL_OPEN,
     BEAT,
     FIND_ACCOUNT,
-    FIND_LEASE,
     RECENT_OF,
     save_account,
     save_lease,
@@ -34,20 +42,50 @@ def _text(statement: ClauseElement, columns: Collection[str] | None = None) -> A
     return str(compiled)
 
 
-_LEASE_COLUMNS = [column.name for column in leases.c if column.name != "number"]
-_FIND_ACCOUNT, _FIND_LEASE, _RECENT_OF = _text(FIND_ACCOUNT), _text(FIND_LEASE), _text(RECENT_OF)
-_ALL_OPEN, _BEAT = _text(ALL_OPEN), _text(BEAT)
+_ACCOUNT = [column.name for column in accounts.c]
+_LEASE = [column.name for column in leases.c]
+_AccountRow = namedtuple("_AccountRow", _ACCOUNT)  # type: ignore[misc]  # the table says which
+_LeaseRow = namedtuple("_LeaseRow", _LEASE)  # type: ignore[misc]  # likewise
+
+# A lease and its account, either of which may be missing: always one row.
+_named = select(
+    bindparam("user", type_=String).label("user_name"),
+    bindparam("lease_id", type_=String).label("lease"),
+).subquery("named")
+_FIND_BOTH = _text(
+    select(*accounts.c, *leases.c)
+    .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+    .select_from(_named)
+    .outerjoin(accounts, accounts.c.user_name == _named.c.user_name)
+    .outerjoin(
+        leases,
+        and_(leases.c.user_name == _named.c.user_name, leases.c.lease == _named.c.lease),
+    )
+)
+_FIND_ACCOUNT, _RECENT_OF, _ALL_OPEN = _text(FIND_ACCOUNT), _text(RECENT_OF), _text(ALL_OPEN)
 _OF_THESE = leases.c.lease == any_(bindparam("lease_ids", type_=ARRAY(String)))
 _FIND_OPEN = _text(ALL_OPEN.where(_OF_THESE))
-_SAVE_LEASE = _text(save_lease(insert), _LEASE_COLUMNS)
-_SAVE_ACCOUNT = _text(save_account(insert), [column.name for column in accounts.c])
+_BEAT = _text(BEAT)
+_SAVE_LEASE = _text(save_lease(insert), _LEASE[1:])
+_SAVE_ACCOUNT = _text(save_account(insert), _ACCOUNT)
+
+
+def _apart(statement: str, mark: str) -> str:
+    """Gives the statement with other names for its values, so that two fit into one."""
+    return statement.replace("%(", f"%({mark}")
+
+
+# One statement is one transaction, without a word to begin and one to end it.
+_SAVE_BOTH = f"WITH account AS ({_apart(_SAVE_ACCOUNT, 'a_')}) {_apart(_SAVE_LEASE, 'l_')}"
 
 
 class PostgresPages:
-    """Reads and writes on a connection.
+    """Reads at once, and keeps what is to be written until `write`.
+
+    Nobody else writes in the books: so what is read holds although it is no transaction.
 
     Args:
-        raw: In a transaction, if something is written.
+        raw: Each statement is a transaction on it, unless it says `BEGIN`.
         alive: Called whenever the server has answered.
     """
 
@@ -55,56 +93,85 @@ class PostgresPages:
         self._raw = raw
         self._alive = alive
         self._accounts: dict[str, Account] = {}
+        self._saved: list[tuple[Account, list[Record]]] = []
+        self._beats: list[dict[str, Any]] = []
 
     def account(self, user: str) -> Account:
         """Gives a user's account, an empty one for a stranger."""
         if user not in self._accounts:
-            self._fetch_account(user, self._ask(_FIND_ACCOUNT, {"user": user}))
+            row = self._ask(_FIND_ACCOUNT, {"user": user}).fetchone()
+            self._accounts[user] = _account(user, row)
         return self._accounts[user]
 
     def record(self, user: str, lease: str) -> Record | None:
         """Gives a lease."""
-        found = self._ask(_FIND_LEASE, {"user": user, "lease_id": lease})
-        # Who looks at a lease needs its account next: in a pipeline both are asked for at once.
-        account = self._ask(_FIND_ACCOUNT, {"user": user})
-        row = found.fetchone()
-        self._fetch_account(user, account)
-        return None if row is None else record_of(row)
+        # Who looks at a lease needs its account next.
+        row = self._ask(_FIND_BOTH, {"user": user, "lease_id": lease}).fetchone()
+        assert row is not None
+        account, found = row[: len(_ACCOUNT)], row[len(_ACCOUNT) :]
+        self._accounts[user] = _account(user, account)
+        return None if found[0] is None else record_of(_LeaseRow._make(found))
 
     def open_records(self, leases: Collection[str] | None = None) -> list[Record]:
         """Gives the leases that are not settled, oldest first; all, or those of ``leases``."""
         if leases is None:
-            found = self._ask(_ALL_OPEN, {})
-        else:
-            found = self._ask(_FIND_OPEN, {"lease_ids": list(leases)})
-        return [record_of(row) for row in found]
+            return self._records(_ALL_OPEN, {})
+        return self._records(_FIND_OPEN, {"lease_ids": list(leases)})
 
     def recent(self, user: str) -> list[Record]:
         """Gives a user's last leases, newest first."""
-        return [record_of(row) for row in self._ask(_RECENT_OF, {"user": user})]
+        return self._records(_RECENT_OF, {"user": user})
 
     def save(self, account: Account, records: Iterable[Record]) -> None:
         """Writes an account and some of its leases, known or new."""
         self._accounts[account.usage.user] = account
-        self._raw.execute(_SAVE_ACCOUNT, account_row(account))
-        self._each(_SAVE_LEASE, [lease_row(record) for record in records])
+        self._saved.append((account, list(records)))
 
     def beat(self, running: Mapping[str, Beat]) -> None:
         """Notes heartbeats of open leases; one that is behind the last changes nothing."""
-        rows = [
+        self._beats += [
             {"lease_id": lease, "beat_ran": beat.ran, "beat_held": beat.held}
             for lease, beat in running.items()
         ]
-        self._each(_BEAT, rows)
+
+    def write(self) -> None:
+        """Writes all that was saved, or nothing of it."""
+        match self._saved, self._beats:
+            case [], []:
+                return
+            case [(account, [record])], []:
+                self._ask(_SAVE_BOTH, _both(account, record))
+            case _:
+                self._write_many()
+
+    def _write_many(self) -> None:
+        with self._raw.pipeline():
+            self._raw.execute("BEGIN")
+            self._each(_SAVE_ACCOUNT, [account_row(account) for account, _ in self._saved])
+            rows = [lease_row(record) for _, records in self._saved for record in records]
+            self._each(_SAVE_LEASE, rows)
+            self._each(_BEAT, self._beats)
+            self._raw.execute("COMMIT")
 
     def _ask(self, question: Any, values: dict[str, Any]) -> psycopg.Cursor[Any]:
-        return self._raw.cursor(row_factory=namedtuple_row).execute(question, values)
+        found = self._raw.execute(question, values)
+        self._alive()
+        return found
 
-    def _fetch_account(self, user: str, found: psycopg.Cursor[Any]) -> None:
-        row = found.fetchone()
-        self._accounts[user] = empty_account(user) if row is None else account_of(row)
+    def _records(self, question: Any, values: dict[str, Any]) -> list[Record]:
+        return [record_of(_LeaseRow._make(row)) for row in self._ask(question, values)]
 
     def _each(self, statement: Any, rows: list[dict[str, Any]]) -> None:
         for some in range(0, len(rows), _AT_ONCE):
             self._raw.cursor().executemany(statement, rows[some : some + _AT_ONCE])
             self._alive()
+
+
+def _account(user: str, row: Any) -> Account:
+    missing = row is None or row[0] is None
+    return empty_account(user) if missing else account_of(_AccountRow._make(row))
+
+
+def _both(account: Account, record: Record) -> dict[str, Any]:
+    values = {f"a_{name}": value for name, value in account_row(account).items()}
+    return values | {f"l_{name}": value for name, value in lease_row(record).items()}

@@ -22,6 +22,7 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from zerokernel.broker.ledger.postgresql.address import Address
+from zerokernel.broker.ledger.postgresql.flush import GroupFlush
 from zerokernel.broker.ledger.postgresql.threads import Watch
 from zerokernel.broker.ledger.schema import REVISIONS, bring_up_to_date
 from zerokernel.errors import LedgerConnectionLost, LedgerUnavailable
@@ -35,14 +36,28 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Session:
-    """A connection with the lock.
+    """A connection with the lock, and the one that waits for the disk.
 
     Attributes:
-        backend: The server's process for it.
+        raw: Has the lock; what it commits does not wait.
+        flush: Waits for what it committed.
+        backend: The server's process for ``raw``.
     """
 
     raw: psycopg.Connection
+    flush: GroupFlush
     backend: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether neither connection is known to be lost."""
+        return not self.raw.closed and not self.flush.raw.closed
+
+    def close(self) -> None:
+        """Closes both, whatever state they are in."""
+        for raw in (self.raw, self.flush.raw):
+            with contextlib.suppress(psycopg.Error):
+                raw.close()
 
 
 def open_session(
@@ -62,21 +77,22 @@ def open_session(
         LedgerUnavailable: The server is not there or refuses; another broker has the lock; the
             tables are newer, or something else's.
     """
-    raw = address.connect(our_name())
-    try:
-        with watch.over(raw):
-            _prepare(raw, silence)
-            _take_lock(raw, address, busy_seconds, before, watch)
-            known = _revision(raw) == REVISIONS[-1]
-        if not known:
-            _bring_up_to_date(address)
-        return Session(raw, raw.info.backend_pid)
-    except psycopg.Error as error:
-        raw.close()
-        raise unavailable(address, error) from error
-    except BaseException:
-        raw.close()
-        raise
+    with contextlib.ExitStack() as undone:
+        raw = undone.enter_context(contextlib.closing(address.connect(our_name())))
+        try:
+            with watch.over(raw):
+                _prepare(raw, silence)
+                _take_lock(raw, address, busy_seconds, before, watch)
+                known = _revision(raw) == REVISIONS[-1]
+            if not known:
+                _bring_up_to_date(address)
+            beside = undone.enter_context(contextlib.closing(address.connect(our_name())))
+            with watch.over(beside):
+                _prepare_beside(beside, silence)
+        except psycopg.Error as error:
+            raise unavailable(address, error) from error
+        undone.pop_all()
+    return Session(raw, GroupFlush(beside, watch), raw.info.backend_pid)
 
 
 def our_name() -> str:
@@ -92,10 +108,10 @@ def unavailable(address: Address, error: psycopg.Error) -> LedgerUnavailable:
             f"The ledger {address} cannot be written: its server's disk is full. Nothing was "
             "written; make room, and it goes on."
         )
-    if isinstance(error, errors.InsufficientPrivilege):
+    if isinstance(error, errors.InsufficientPrivilege | errors.InvalidSchemaName):
         return LedgerUnavailable(
             f"The ledger {address} may not be used: {text}. Its user must own the tables, or the "
-            "schema that they are to be made in."
+            "schema that they are made in."
         )
     return LedgerUnavailable(f"The ledger {address} cannot be read or written: {text}.")
 
@@ -109,22 +125,36 @@ def lost(address: Address) -> LedgerConnectionLost:
 
 
 def _prepare(raw: psycopg.Connection, silence: float) -> None:
-    milliseconds, seconds = str(round(1000 * silence)), str(max(1, round(silence / 4)))
-    wanted = {
-        "idle_in_transaction_session_timeout": milliseconds,
+    milliseconds = str(round(1000 * silence))
+    wanted = {"synchronous_commit": "off", "idle_in_transaction_session_timeout": milliseconds}
+    if raw.info.server_version >= 140000:
+        wanted["idle_session_timeout"] = milliseconds
+    _set(raw, {**wanted, **_noticing(silence)})
+
+
+def _prepare_beside(raw: psycopg.Connection, silence: float) -> None:
+    wanted = _noticing(silence)
+    if _ask(raw, "SHOW synchronous_commit") == "off":
+        wanted["synchronous_commit"] = "on"
+    _set(raw, wanted)
+    if _ask(raw, "SHOW fsync") == "off":
+        log.warning("the ledger's server has fsync off: a loss of power may ruin the books")
+
+
+def _noticing(silence: float) -> dict[str, str]:
+    """Settings by which the server notices a machine that went without a word."""
+    seconds = str(max(1, round(silence / 4)))
+    return {
         "tcp_keepalives_idle": seconds,
         "tcp_keepalives_interval": seconds,
         "tcp_keepalives_count": "2",
-        "tcp_user_timeout": milliseconds,
+        "tcp_user_timeout": str(round(1000 * silence)),
     }
-    if raw.info.server_version >= 140000:
-        wanted["idle_session_timeout"] = milliseconds
-    if _ask(raw, "SHOW synchronous_commit") == "off":
-        wanted["synchronous_commit"] = "on"
+
+
+def _set(raw: psycopg.Connection, wanted: dict[str, str]) -> None:
     for name, value in wanted.items():
         raw.execute("SELECT set_config(%s, %s, false)", (name, value))
-    if _ask(raw, "SHOW fsync") == "off":
-        log.warning("the ledger's server has fsync off: a loss of power may ruin the books")
 
 
 def _take_lock(
@@ -196,9 +226,3 @@ def _for_transactions(raw: psycopg.Connection) -> psycopg.Connection:
 def _ask(raw: psycopg.Connection, question: str, values: tuple[object, ...] = ()) -> Any:
     row = raw.execute(question, values).fetchone()
     return None if row is None else row[0]
-
-
-def let_go(raw: psycopg.Connection) -> None:
-    """Closes a connection, whatever state it is in."""
-    with contextlib.suppress(psycopg.Error):
-        raw.close()

@@ -1,7 +1,7 @@
 """The books on a server: one connection, used by one thread at a time.
 
-What is done in one transaction is sent at once where nothing of it must be known before (a
-"pipeline"): a grant costs two ways to the server and one flush of its disk.
+A grant costs three ways to the server: to look, to write, and to wait for its disk together with
+the others that wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from zerokernel.broker.ledger.postgresql.address import Address
 from zerokernel.broker.ledger.postgresql.pages import PostgresPages
 from zerokernel.broker.ledger.postgresql.session import (
     Session,
-    let_go,
     lost,
     open_session,
     unavailable,
@@ -30,9 +29,10 @@ SILENCE_SECONDS = 10.0
 """A broker of which the server hears nothing for so long has lost the ledger."""
 ANSWER_SECONDS = 4.0
 """A server that does not answer for so long is away."""
-_PAUSE = 4.0
-"""So many times as long as an attempt to connect took none other is made."""
-_LEAST_PAUSE = 0.1
+_TICK_SECONDS = 0.25
+"""How often a server that is away is looked for."""
+_BUSY_SECONDS = 0.1
+"""How long a broker that lost its session waits for the server to notice that too."""
 
 
 class PostgresShelf:
@@ -59,19 +59,17 @@ class PostgresShelf:
         self._address = address
         self._silence = silence
         self._lock = threading.Lock()
-        # Under the lock:
-        self._session: Session | None = None
-        self._closed = False
-        self._not_before = 0.0  # no attempt to connect
-        self._refused = LedgerUnavailable()  # and why
-
         self._watch = Watch(answer)
+        # Under the lock, but for `_away` while it is not None: then `_beside` alone connects.
+        self._closed = False
+        self._away: LedgerUnavailable | None = None  # why there is no session
+        self._said = time.monotonic()  # something to the server, at the latest
         try:
             self._session = open_session(address, self._watch, silence, busy_seconds)
         except BaseException:
             self._watch.close()
             raise
-        self._asking = Every(silence / 4, self._say_something, "ledger-ping")
+        self._thread = Every(min(_TICK_SECONDS, silence / 8), self._beside, "ledger-session")
 
     def __repr__(self) -> str:
         return f"<{self._address}>"
@@ -80,20 +78,23 @@ class PostgresShelf:
     def writing(self, durable: bool = True) -> Iterator[PostgresPages]:
         """Gives the pages for one change; ``durable`` means on the disk when it returns."""
         with self._lock:
-            raw = self._connected().raw
-            with self._errors(raw), self._watch.over(raw), raw.pipeline():
-                raw.execute("BEGIN")
-                if not durable:
-                    raw.execute("SET LOCAL synchronous_commit TO off")
-                yield PostgresPages(raw, lambda: self._watch.again(raw))
-                raw.execute("COMMIT")
+            session = self._connected()
+            raw = session.raw
+            with self._errors(session), self._watch.over(raw):
+                pages = PostgresPages(raw, lambda: self._watch.again(raw))
+                yield pages
+                pages.write()
+                self._said = time.monotonic()
+        if durable:
+            self._flush(session)
 
     @contextmanager
     def reading(self) -> Iterator[PostgresPages]:
         """Gives the pages for a look."""
         with self._lock:
-            raw = self._connected().raw
-            with self._errors(raw), self._watch.over(raw):
+            session = self._connected()
+            raw = session.raw
+            with self._errors(session), self._watch.over(raw):
                 yield PostgresPages(raw, lambda: self._watch.again(raw))
 
     def flush_soon(self) -> None:
@@ -103,23 +104,33 @@ class PostgresShelf:
         """Lets go of the connection and with it of the lock."""
         with self._lock:
             self._closed = True
-            if self._session is not None:
-                let_go(self._session.raw)
-        self._asking.close()
+            self._session.close()
+        self._thread.close()
         self._watch.close()
 
+    def _flush(self, session: Session) -> None:
+        """Waits for the disk, while others write."""
+        try:
+            session.flush.wait()
+        except psycopg.Error as error:
+            # Whatever it is: what was written is to be written again, in another session.
+            session.flush.raw.close()
+            raise lost(self._address) from error
+
     @contextmanager
-    def _errors(self, raw: psycopg.Connection) -> Iterator[None]:
+    def _errors(self, session: Session) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
             # A server that became a standby: another one can be written to.
-            if self._rolled_back(raw) and not isinstance(error, errors.ReadOnlySqlTransaction):
+            if self._rolled_back(session.raw) and not isinstance(
+                error, errors.ReadOnlySqlTransaction
+            ):
                 raise unavailable(self._address, error) from error
-            let_go(raw)
+            session.close()
             raise lost(self._address) from error
         except BaseException:
-            self._rolled_back(raw)
+            self._rolled_back(session.raw)
             raise
 
     @staticmethod
@@ -135,31 +146,49 @@ class PostgresShelf:
     def _connected(self) -> Session:
         if self._closed:
             raise LedgerUnavailable(f"The ledger {self._address} is closed.")
-        if self._session is not None and not self._session.raw.closed:
+        if self._away is not None:
+            raise LedgerUnavailable(str(self._away))
+        if self._session.alive:
             return self._session
-        begun = time.monotonic()
-        if begun < self._not_before:
-            raise self._refused
-        before = self._session.backend if self._session is not None else 0
+        self._session.close()
         try:
-            self._session = open_session(
-                self._address, self._watch, self._silence, _LEAST_PAUSE, before
-            )
+            self._session = self._another_session()
         except LedgerUnavailable as error:
-            took = time.monotonic() - begun
-            self._not_before = time.monotonic() + max(_LEAST_PAUSE, _PAUSE * took)
-            self._refused = LedgerUnavailable(str(error))
+            self._away = error
             raise
         return self._session
 
-    def _say_something(self) -> None:
-        """Keeps the session, or gets another; a broker at work has said something anyway."""
-        if not self._lock.acquire(blocking=False):
-            return
+    def _another_session(self) -> Session:
+        before = self._session.backend
+        return open_session(self._address, self._watch, self._silence, _BUSY_SECONDS, before)
+
+    def _beside(self) -> None:
+        """Keeps the session, or gets another while nobody waits for it."""
+        if self._away is not None:
+            self._come_back()
+        elif time.monotonic() - self._said > self._silence / 4:
+            self._say_something()
+
+    def _come_back(self) -> None:
         try:
-            raw = self._connected().raw
-            with self._errors(raw), self._watch.over(raw):
-                raw.execute("SELECT 1")
+            session = self._another_session()
+        except LedgerUnavailable as error:
+            self._away = error
+            return
+        with self._lock:
+            if self._closed:
+                session.close()
+            else:
+                self._session, self._away = session, None
+
+    def _say_something(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            return  # it is at work
+        try:
+            session = self._connected()
+            with self._errors(session), self._watch.over(session.raw):
+                session.raw.execute("SELECT 1")
+                self._said = time.monotonic()
         except LedgerUnavailable:
             pass  # whoever needs it is told
         finally:
