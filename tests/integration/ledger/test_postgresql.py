@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, inspect
 from tests.integration.ledger.test_sql import SETTLER, lines_until_killed
 from tests.kernels import wait_until
 from tests.postgres import PASSWORD, Postgres
-from zerokernel.broker.ledger import MemoryLedger, PatientLedger, make_ledger
+from zerokernel.broker.ledger import Beat, MemoryLedger, PatientLedger, make_ledger
 from zerokernel.broker.ledger.books import Books
 from zerokernel.broker.ledger.postgresql.address import address_of
 from zerokernel.broker.ledger.postgresql.shelf import PostgresShelf
@@ -180,12 +180,16 @@ def check_sums(ledger: Books) -> None:
 def test_a_server_that_starts_again_is_found_again(
     postgres: Postgres, ledger: SqlLedger, number: signal.Signals
 ) -> None:
-    """Ended or killed, and with all of the books."""
+    """Ended or killed, and with all of the books: also what was settled a moment before."""
     ledger.reserve("ada", "l1", 1_000, NOON)
+    ledger.reserve("ada", "l2", 1_000, NOON)
+    ledger.reserve("ada", "l3", 1_000, NOON)
+    ledger.settle("ada", "l1", 10, 20)
+    ledger.settle("ada", "l2", 30, 40)
     postgres.stop(number)
     postgres.start()
-    wait_until(lambda: works(lambda: ledger.settle("ada", "l1", 10, 20)), "another connection")
-    assert ledger.usage("ada").charged == 10
+    wait_until(lambda: works(lambda: ledger.settle("ada", "l3", 5, 5)), "another connection")
+    assert [entry.charged for entry in ledger.recent("ada")] == [5, 30, 10]
 
 
 def test_a_connection_that_was_lost_unseen_is_made_anew(
@@ -331,14 +335,29 @@ def test_who_waits_together_waits_for_one_flush(ledger: SqlLedger) -> None:
 
 def test_metering_does_not_wait_for_the_disk(ledger: SqlLedger) -> None:
     """Settling is on it with the next grant; extensions and refunds wait, as grants do."""
-    flush = session_of(ledger).flush
-    flush.raw = counting = Counting(flush.raw)
     ledger.reserve("ada", "l1", 5, NOON)
+    flush = session_of(ledger).flush
+    unflushed = ledger._shelf._unflushed  # type: ignore[attr-defined]  # PostgreSQL's alone
+    with ThreadPoolExecutor(2) as threads:
+        with flush._turn:  # the disk is busy
+            ledger.settle("ada", "l2", 1, 1)
+            ledger.heartbeat({"l1": Beat(1, 1)})
+            calls = [
+                threads.submit(ledger.extend, "l1", 9),
+                threads.submit(ledger.refund, "ada", "l2"),
+            ]
+            wait_until(lambda: unflushed.written == 5, "all to be written")
+            assert not any(call.done() for call in calls)
+        for call in calls:
+            call.result()
+
+
+def test_what_was_settled_is_on_the_disk_without_another_grant(ledger: SqlLedger) -> None:
+    """Some time later; until then the broker keeps it in mind."""
+    unflushed = ledger._shelf._unflushed  # type: ignore[attr-defined]  # PostgreSQL's alone
     ledger.settle("ada", "l1", 1, 1)
-    assert counting.calls == 1
-    ledger.extend("l1", 9)
-    ledger.refund("ada", "l1")
-    assert counting.calls == 3
+    assert unflushed.written == 1
+    wait_until(lambda: not unflushed.changes(), "the flush")
 
 
 def test_a_grant_whose_flush_is_lost_is_made_again_and_counts_once(ledger: SqlLedger) -> None:

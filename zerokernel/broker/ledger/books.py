@@ -7,12 +7,10 @@ database in which each block under `Shelf.writing` is one transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from zerokernel.broker.ledger.port import DAY, Beat, Entry, Usage, Window
-from zerokernel.errors import LedgerConnectionLost
 
 BEAT = 1000
 """Milliseconds between two heartbeats: what a lost lease may have run since the last."""
@@ -150,17 +148,18 @@ class Pages(Protocol):
 class Shelf(Protocol):
     """Where the pages are kept."""
 
-    def writing(self, durable: bool = True) -> AbstractContextManager[Pages]:
-        """Gives the pages for one change; ``durable`` means on the disk when it returns.
+    def write(self, change: Callable[[Pages], None], durable: bool = True) -> None:
+        """Makes a change; ``durable`` means that it is on the disk when this returns.
 
-        Raises LedgerConnectionLost where nobody can tell whether it was written.
+        A change that is made again changes nothing: it may be, where nobody can tell whether
+        it was written.
         """
+
+    def read(self, look: Callable[[Pages], _T]) -> _T:
+        """Gives what is seen in the pages."""
 
     def flush_soon(self) -> None:
         """Begins to put on the disk what was written; does not wait for it."""
-
-    def reading(self) -> AbstractContextManager[Pages]:
-        """Gives the pages for a look."""
 
     def close(self) -> None:
         """Lets go of files."""
@@ -169,8 +168,7 @@ class Shelf(Protocol):
 class Books:
     """A `Ledger` on a shelf.
 
-    Every change reads before it writes, so that one that is made again changes nothing: it is,
-    once, when a connection is lost and nobody can tell whether it was written.
+    Every change reads before it writes, so that one that is made again changes nothing.
 
     Args:
         shelf: Where it is written.
@@ -199,7 +197,7 @@ class Books:
 
         # On its owner's machine nobody waits for a disk: a loss of power that comes before it
         # takes with it a lease that ran for some milliseconds.
-        self._write(change, durable=self._durable_grants)
+        self._shelf.write(change, durable=self._durable_grants)
         if not self._durable_grants:
             self._shelf.flush_soon()
 
@@ -210,7 +208,7 @@ class Books:
             for before in pages.open_records({lease}):
                 self._change(pages, before, extended(before, amount))
 
-        self._write(change)
+        self._shelf.write(change)
 
     def settle(
         self, user: str, lease: str, amount: int, held: int, cause: str = "finished"
@@ -225,7 +223,7 @@ class Books:
 
         # A loss of power may forget it: then the lease is open and its heartbeat counts. The
         # next grant puts it on the disk as well.
-        self._write(change, durable=False)
+        self._shelf.write(change, durable=False)
 
     def refund(self, user: str, lease: str) -> None:
         """Takes back what a lease was charged or has reserved. Raises KeyError."""
@@ -236,12 +234,12 @@ class Books:
                 raise KeyError(lease)
             self._change(pages, before, refunded(before))
 
-        self._write(change)
+        self._shelf.write(change)
 
     def heartbeat(self, running: Mapping[str, Beat]) -> None:
         """Notes how far each open lease is."""
         if running:
-            self._write(lambda pages: pages.beat(running), durable=False)
+            self._shelf.write(lambda pages: pages.beat(running), durable=False)
 
     def recover(self, except_for: Container[str] = ()) -> list[Entry]:
         """Settles what an earlier broker left open."""
@@ -255,12 +253,12 @@ class Books:
                     found[user, new.entry.lease] = new.entry
                 pages.save(account, after)
 
-        self._write(change)
+        self._shelf.write(change)
         return list(found.values())
 
     def open_leases(self) -> list[Entry]:
         """Gives the leases that are not settled, oldest first."""
-        return [record.entry for record in self._read(lambda pages: pages.open_records())]
+        return [record.entry for record in self._shelf.read(lambda pages: pages.open_records())]
 
     def remaining(self, user: str) -> int | None:
         """There is no quota: `window` has what one would be counted against."""
@@ -268,7 +266,7 @@ class Books:
 
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open."""
-        account = self._read(lambda pages: pages.account(user))
+        account = self._shelf.read(lambda pages: pages.account(user))
         opened = account.window
         if opened is None or not is_current(opened, now, self._length):
             return None
@@ -277,31 +275,15 @@ class Books:
 
     def usage(self, user: str) -> Usage:
         """Gives the user's sums."""
-        return self._read(lambda pages: pages.account(user)).usage
+        return self._shelf.read(lambda pages: pages.account(user)).usage
 
     def recent(self, user: str) -> list[Entry]:
         """Gives the user's last leases, newest first."""
-        return [record.entry for record in self._read(lambda pages: pages.recent(user))]
+        return [record.entry for record in self._shelf.read(lambda pages: pages.recent(user))]
 
     def close(self) -> None:
         """Lets go of files."""
         self._shelf.close()
-
-    def _write(self, change: Callable[[Pages], None], durable: bool = True) -> None:
-        try:
-            with self._shelf.writing(durable) as pages:
-                change(pages)
-        except LedgerConnectionLost:
-            with self._shelf.writing(durable) as pages:
-                change(pages)
-
-    def _read(self, look: Callable[[Pages], _T]) -> _T:
-        try:
-            with self._shelf.reading() as pages:
-                return look(pages)
-        except LedgerConnectionLost:
-            with self._shelf.reading() as pages:
-                return look(pages)
 
     @staticmethod
     def _change(pages: Pages, before: Record | None, after: Record) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from zerokernel.broker.ledger import sqlite
-from zerokernel.broker.ledger.books import Account, Record, empty_account
+from zerokernel.broker.ledger.books import Account, Pages, Record, empty_account
 from zerokernel.broker.ledger.flusher import Flusher
 from zerokernel.broker.ledger.port import Beat
 from zerokernel.broker.ledger.rows import account_of, account_row, lease_row, record_of
@@ -28,6 +29,8 @@ from zerokernel.broker.ledger.statements import (
     save_lease,
 )
 from zerokernel.broker.ledger.tables import leases
+
+_T = TypeVar("_T")
 
 
 class SqliteShelf:
@@ -49,17 +52,15 @@ class SqliteShelf:
     def __repr__(self) -> str:
         return f"<{self._path}>"
 
-    @contextmanager
-    def writing(self, durable: bool = True) -> Iterator[_SqlitePages]:
-        """Gives the pages for one change; ``durable`` means on the disk when it returns."""
+    def write(self, change: Callable[[Pages], None], durable: bool = True) -> None:
+        """Makes a change; ``durable`` means that it is on the disk when this returns."""
         with self._transaction(durable) as connection:
-            yield _SqlitePages(connection)
+            change(_SqlitePages(connection))
 
-    @contextmanager
-    def reading(self) -> Iterator[_SqlitePages]:
-        """Gives the pages for a look."""
+    def read(self, look: Callable[[Pages], _T]) -> _T:
+        """Gives what is seen in the pages."""
         with self._transaction() as connection:
-            yield _SqlitePages(connection)
+            return look(_SqlitePages(connection))
 
     def flush_soon(self) -> None:
         """Begins to put on the disk what was written; does not wait for it."""

@@ -54,10 +54,10 @@ class Session:
         return not self.raw.closed and not self.flush.raw.closed
 
     def close(self) -> None:
-        """Closes both, whatever state they are in."""
-        for raw in (self.raw, self.flush.raw):
+        """Closes both, whatever state they are in. Whoever calls it uses ``raw`` alone."""
+        for connection in (self.raw, self.flush):
             with contextlib.suppress(psycopg.Error):
-                raw.close()
+                connection.close()
 
 
 def open_session(

@@ -1,20 +1,24 @@
 """The books on a server: one connection, used by one thread at a time.
 
 A grant costs three ways to the server: to look, to write, and to wait for its disk together with
-the others that wait.
+the others that wait. A settlement does not wait: it is kept in mind until it is on the disk with
+a later grant or a moment later, and made again if the server dies before that.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import psycopg
 from psycopg import errors
 
+from zerokernel.broker.ledger.books import Pages
 from zerokernel.broker.ledger.postgresql.address import Address
+from zerokernel.broker.ledger.postgresql.flush import Unflushed
 from zerokernel.broker.ledger.postgresql.pages import PostgresPages
 from zerokernel.broker.ledger.postgresql.session import (
     Session,
@@ -23,14 +27,15 @@ from zerokernel.broker.ledger.postgresql.session import (
     unavailable,
 )
 from zerokernel.broker.ledger.postgresql.threads import Every, Watch
-from zerokernel.errors import LedgerUnavailable
+from zerokernel.errors import LedgerConnectionLost, LedgerUnavailable
 
+_T = TypeVar("_T")
 SILENCE_SECONDS = 10.0
 """A broker of which the server hears nothing for so long has lost the ledger."""
 ANSWER_SECONDS = 4.0
 """A server that does not answer for so long is away."""
 _TICK_SECONDS = 0.25
-"""How often a server that is away is looked for."""
+"""How often a server that is away is looked for, and what nobody waits for is put on the disk."""
 _BUSY_SECONDS = 0.1
 """How long a broker that lost its session waits for the server to notice that too."""
 
@@ -61,6 +66,7 @@ class PostgresShelf:
         self._lock = threading.Lock()
         self._watch = Watch(answer)
         # Under the lock, but for `_away` while it is not None: then `_beside` alone connects.
+        self._unflushed = Unflushed()
         self._closed = False
         self._away: LedgerUnavailable | None = None  # why there is no session
         self._said = time.monotonic()  # something to the server, at the latest
@@ -74,48 +80,62 @@ class PostgresShelf:
     def __repr__(self) -> str:
         return f"<{self._address}>"
 
-    @contextmanager
-    def writing(self, durable: bool = True) -> Iterator[PostgresPages]:
-        """Gives the pages for one change; ``durable`` means on the disk when it returns."""
-        with self._lock:
-            session = self._connected()
-            raw = session.raw
-            with self._errors(session), self._watch.over(raw):
-                pages = PostgresPages(raw, lambda: self._watch.again(raw))
-                yield pages
-                pages.write()
-                self._said = time.monotonic()
-        if durable:
-            self._flush(session)
+    def write(self, change: Callable[[Pages], None], durable: bool = True) -> None:
+        """Makes a change; ``durable`` means that it is on the disk when this returns."""
+        try:
+            self._write(change, durable)
+        except LedgerConnectionLost:
+            self._write(change, durable)
 
-    @contextmanager
-    def reading(self) -> Iterator[PostgresPages]:
-        """Gives the pages for a look."""
-        with self._lock:
-            session = self._connected()
-            raw = session.raw
-            with self._errors(session), self._watch.over(raw):
-                yield PostgresPages(raw, lambda: self._watch.again(raw))
+    def read(self, look: Callable[[Pages], _T]) -> _T:
+        """Gives what is seen in the pages."""
+        try:
+            return self._read(look)
+        except LedgerConnectionLost:
+            return self._read(look)
 
     def flush_soon(self) -> None:
         """The server does by itself, within three times its `wal_writer_delay`."""
 
     def close(self) -> None:
         """Lets go of the connection and with it of the lock."""
+        self._flush_the_rest()
         with self._lock:
             self._closed = True
             self._session.close()
         self._thread.close()
         self._watch.close()
 
-    def _flush(self, session: Session) -> None:
+    def _write(self, change: Callable[[Pages], None], durable: bool) -> None:
+        with self._lock:
+            session = self._connected()
+            self._make(session, change)
+            written = self._unflushed.add(None if durable else change)
+        if durable:
+            self._flush(session, written)
+
+    def _read(self, look: Callable[[Pages], _T]) -> _T:
+        with self._lock, self._pages(self._connected()) as pages:
+            return look(pages)
+
+    def _make(self, session: Session, change: Callable[[Pages], None]) -> None:
+        with self._pages(session) as pages:
+            change(pages)
+            pages.write()
+            self._said = time.monotonic()
+
+    @contextmanager
+    def _pages(self, session: Session) -> Iterator[PostgresPages]:
+        with self._errors(session), self._watch.over(session.raw):
+            yield PostgresPages(session.raw, lambda: self._watch.again(session.raw))
+
+    def _flush(self, session: Session, written: int) -> None:
         """Waits for the disk, while others write."""
         try:
             session.flush.wait()
         except psycopg.Error as error:
-            # Whatever it is: what was written is to be written again, in another session.
-            session.flush.raw.close()
             raise lost(self._address) from error
+        self._unflushed.forget(written)
 
     @contextmanager
     def _errors(self, session: Session) -> Iterator[None]:
@@ -152,7 +172,7 @@ class PostgresShelf:
             return self._session
         self._session.close()
         try:
-            self._session = self._another_session()
+            self._take(self._another_session())
         except LedgerUnavailable as error:
             self._away = error
             raise
@@ -162,11 +182,19 @@ class PostgresShelf:
         before = self._session.backend
         return open_session(self._address, self._watch, self._silence, _BUSY_SECONDS, before)
 
+    def _take(self, session: Session) -> None:
+        """Goes on in another session, perhaps with a server that has forgotten something."""
+        self._session, self._away = session, None
+        for change in self._unflushed.changes():
+            self._make(session, change)
+
     def _beside(self) -> None:
         """Keeps the session, or gets another while nobody waits for it."""
         if self._away is not None:
             self._come_back()
-        elif time.monotonic() - self._said > self._silence / 4:
+            return
+        self._flush_the_rest()
+        if time.monotonic() - self._said > self._silence / 4:
             self._say_something()
 
     def _come_back(self) -> None:
@@ -178,8 +206,9 @@ class PostgresShelf:
         with self._lock:
             if self._closed:
                 session.close()
-            else:
-                self._session, self._away = session, None
+                return
+            with suppress(LedgerUnavailable):  # lost again: the next call finds that out
+                self._take(session)
 
     def _say_something(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -193,3 +222,10 @@ class PostgresShelf:
             pass  # whoever needs it is told
         finally:
             self._lock.release()
+
+    def _flush_the_rest(self) -> None:
+        """Puts settlements on the disk that no grant took with it."""
+        session, written = self._session, self._unflushed.written
+        if self._away is None and session.alive and self._unflushed.changes():
+            with suppress(LedgerUnavailable):
+                self._flush(session, written)
