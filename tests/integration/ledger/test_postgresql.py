@@ -236,6 +236,30 @@ def test_a_patient_ledger_outwaits_a_server(postgres: Postgres, ledger: SqlLedge
     assert [(e.lease, e.charged) for e in ledger.recent("ada")] == [("l2", 0), ("l1", 10)]
 
 
+def test_what_cannot_be_written_again_is_not_forgotten(
+    postgres: Postgres, ledger: SqlLedger
+) -> None:
+    """Before it is, the ledger takes nothing else."""
+    shelf, tries = ledger._shelf, []
+
+    def change(pages: Any) -> None:
+        tries.append(pages)
+        if len(tries) == 1:
+            raise LedgerUnavailable("its disk is full")
+
+    assert isinstance(shelf, PostgresShelf)
+    shelf._thread.close()
+    shelf._unflushed.add(change)
+    cut_off(postgres)
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match="full"):
+            ledger.settle("ada", "l1", 1, 1)
+    shelf._beside()  # what the thread would do
+    ledger.settle("ada", "l1", 1, 1)
+    assert len(tries) == 2
+    assert ledger.usage("ada").charged == 1
+
+
 def test_a_server_killed_under_load_keeps_what_was_acknowledged(
     postgres: Postgres, ledger: SqlLedger
 ) -> None:

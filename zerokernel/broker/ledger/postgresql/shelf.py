@@ -65,8 +65,8 @@ class PostgresShelf:
         self._silence = silence
         self._lock = threading.Lock()
         self._watch = Watch(answer)
-        # Under the lock, but for `_away` while it is not None: then `_beside` alone connects.
         self._unflushed = Unflushed()
+        # Under the lock. While `_away` is not None, `_beside` alone connects.
         self._closed = False
         self._away: LedgerUnavailable | None = None  # why there is no session
         self._said = time.monotonic()  # something to the server, at the latest
@@ -153,12 +153,12 @@ class PostgresShelf:
             self._rolled_back(session.raw)
             raise
 
-    @staticmethod
-    def _rolled_back(raw: psycopg.Connection) -> bool:
+    def _rolled_back(self, raw: psycopg.Connection) -> bool:
         """Whether the connection is there, and in no transaction."""
         try:
             if not raw.closed:
-                raw.rollback()
+                with self._watch.over(raw):
+                    raw.rollback()
         except psycopg.Error:
             return False
         return not raw.closed
@@ -184,9 +184,13 @@ class PostgresShelf:
 
     def _take(self, session: Session) -> None:
         """Goes on in another session, perhaps with a server that has forgotten something."""
+        try:
+            for change in self._unflushed.changes():
+                self._make(session, change)
+        except BaseException:
+            session.close()
+            raise
         self._session, self._away = session, None
-        for change in self._unflushed.changes():
-            self._make(session, change)
 
     def _beside(self) -> None:
         """Keeps the session, or gets another while nobody waits for it."""
@@ -207,8 +211,10 @@ class PostgresShelf:
             if self._closed:
                 session.close()
                 return
-            with suppress(LedgerUnavailable):  # lost again: the next call finds that out
+            try:
                 self._take(session)
+            except LedgerUnavailable as error:
+                self._away = error
 
     def _say_something(self) -> None:
         if not self._lock.acquire(blocking=False):
