@@ -97,6 +97,18 @@ def test_users_have_books_of_their_own(ledger: Ledger) -> None:
     assert ledger.usage("eve") == Usage("eve", 0, 0, 0, 0)
 
 
+def test_two_users_leases_of_one_name_are_two(ledger: Ledger) -> None:
+    """Open at the same time, each is its own user's; a heartbeat counts for both."""
+    ledger.reserve("ada", "l1", 1_000, NOON)
+    ledger.reserve("bob", "l1", 2_000, NOON)
+    ledger.heartbeat({"l1": Beat(10, 20)})
+    ledger.settle("ada", "l1", 100, 200)
+    assert ledger.usage("bob") == Usage("bob", 1, 2_000, 0, 0)
+    ledger.settle("bob", "l1", 7, 7)
+    assert (ledger.usage("ada").charged, ledger.usage("bob").charged) == (100, 7)
+    assert [ledger.recent(user)[0].ran for user in ("ada", "bob")] == [10, 10]
+
+
 def test_the_last_leases_come_newest_first(ledger: Ledger) -> None:
     """With all their figures, and with the cause of their end."""
     ledger.settle("ada", "l1", 100, 200, "killed")

@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect
 
 from zerokernel.broker.ledger.books import Account, Record, empty_account
 from zerokernel.broker.ledger.port import Beat
+from zerokernel.broker.ledger.postgresql.known import Known
 from zerokernel.broker.ledger.rows import account_of, account_row, lease_row, record_of
 from zerokernel.broker.ledger.statements import (
     ALL_OPEN,
@@ -86,11 +87,13 @@ class PostgresPages:
 
     Args:
         raw: Each statement is a transaction on it, unless it says `BEGIN`.
+        known: What need not be asked for.
         alive: Called whenever the server has answered.
     """
 
-    def __init__(self, raw: psycopg.Connection, alive: Callable[[], None]) -> None:
+    def __init__(self, raw: psycopg.Connection, known: Known, alive: Callable[[], None]) -> None:
         self._raw = raw
+        self._known = known
         self._alive = alive
         self._accounts: dict[str, Account] = {}
         self._saved: list[tuple[Account, list[Record]]] = []
@@ -98,13 +101,16 @@ class PostgresPages:
 
     def account(self, user: str) -> Account:
         """Gives a user's account, an empty one for a stranger."""
-        if user not in self._accounts:
-            row = self._ask(_FIND_ACCOUNT, {"user": user}).fetchone()
-            self._accounts[user] = _account(user, row)
+        if (known := self._accounts.get(user) or self._known.account(user)) is not None:
+            return known
+        row = self._ask(_FIND_ACCOUNT, {"user": user}).fetchone()
+        self._accounts[user] = _account(user, row)
         return self._accounts[user]
 
     def record(self, user: str, lease: str) -> Record | None:
         """Gives a lease."""
+        if (known := self._known.record(user, lease)) is not None:
+            return known
         # Who looks at a lease needs its account next.
         row = self._ask(_FIND_BOTH, {"user": user, "lease_id": lease}).fetchone()
         assert row is not None
@@ -143,6 +149,9 @@ class PostgresPages:
                 self._ask(_SAVE_BOTH, _both(account, record))
             case _:
                 self._write_many()
+        for account, records in self._saved:
+            self._known.written(account, records)
+        self._known.forget(beat["lease_id"] for beat in self._beats)
 
     def _write_many(self) -> None:
         with self._raw.pipeline():

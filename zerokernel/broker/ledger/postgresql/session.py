@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from zerokernel.broker.ledger.postgresql.address import Address
 from zerokernel.broker.ledger.postgresql.flush import GroupFlush
+from zerokernel.broker.ledger.postgresql.known import Known
 from zerokernel.broker.ledger.postgresql.threads import Watch
 from zerokernel.broker.ledger.schema import REVISIONS, bring_up_to_date
 from zerokernel.errors import LedgerConnectionLost, LedgerUnavailable
@@ -42,11 +43,13 @@ class Session:
         raw: Has the lock; what it commits does not wait.
         flush: Waits for what it committed.
         backend: The server's process for ``raw``.
+        known: What is at the server, as far as the session wrote it.
     """
 
     raw: psycopg.Connection
     flush: GroupFlush
     backend: int
+    known: Known = field(default_factory=Known)
 
     @property
     def alive(self) -> bool:

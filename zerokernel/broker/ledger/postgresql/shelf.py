@@ -1,8 +1,9 @@
 """The books on a server: one connection, used by one thread at a time.
 
 A grant costs three ways to the server: to look, to write, and to wait for its disk together with
-the others that wait. A settlement does not wait: it is kept in mind until it is on the disk with
-a later grant or a moment later, and made again if the server dies before that.
+the others that wait. A settlement costs one, since nobody else writes what was known before. It
+does not wait: it is kept in mind until it is on the disk with a later grant or a moment later, and
+made again if the server dies before that.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class PostgresShelf:
     @contextmanager
     def _pages(self, session: Session) -> Iterator[PostgresPages]:
         with self._errors(session), self._watch.over(session.raw):
-            yield PostgresPages(session.raw, lambda: self._watch.again(session.raw))
+            yield PostgresPages(session.raw, session.known, lambda: self._watch.again(session.raw))
 
     def _flush(self, session: Session, written: int) -> None:
         """Waits for the disk, while others write."""
@@ -142,6 +143,7 @@ class PostgresShelf:
         try:
             yield
         except psycopg.Error as error:
+            session.known.forget_all()
             # A server that became a standby: another one can be written to.
             if self._rolled_back(session.raw) and not isinstance(
                 error, errors.ReadOnlySqlTransaction
@@ -150,6 +152,7 @@ class PostgresShelf:
             session.close()
             raise lost(self._address) from error
         except BaseException:
+            session.known.forget_all()
             self._rolled_back(session.raw)
             raise
 
