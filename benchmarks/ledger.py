@@ -2,26 +2,42 @@
 
 Beside it, in the same run and on the same disk: rows inserted by the database itself with one
 durable commit each, as the standard library's `sqlite3` does it, two for a lease's two. Then
-heartbeats of many leases, the books in memory, and sums when there are many leases. Takes
-some seconds.
+heartbeats of many leases, the books in memory, and sums when there are many leases.
+
+Where PostgreSQL is installed, the same on a server of this script's own on the same disk: one
+client, then eight at once on one ledger, beside eight connections that insert for themselves, and
+the recovery of 10,000 leases that were left open. Takes some seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import psycopg
 from report import Row, median, plain, table, write
 
 from zerokernel.broker.ledger import Beat, Ledger, MemoryLedger
+from zerokernel.broker.ledger.books import Pages, reserved
+from zerokernel.broker.ledger.port import DAY
 from zerokernel.broker.ledger.sql import SqlLedger
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.postgres import Postgres, find_binaries
+
 NOW = 1_800_000_000.0
+CLIENTS = 8
+LEFT_OPEN = 10_000
 
 
 def main() -> int:
@@ -40,19 +56,113 @@ def main() -> int:
         sums = timed(lambda: ledger.usage("ada"), options.leases)
         ledger.close()
         raw.close()
+        recovered = recovery(str(Path(folder) / "left.sqlite"))
+        on_server = postgresql(folder, options.leases)
     rows = [
         Row("a lease reserved and settled, durably", leased, "two durable inserts", inserted),
         Row(f"a heartbeat of {options.running} leases", beat, "two durable inserts", inserted),
         Row("a lease reserved and settled in memory", kept),
         Row(f"a user's sums, of {options.leases} leases", sums),
+        Row(f"recovery of {LEFT_OPEN} leases", recovered, target_seconds=1.0),
+        *on_server,
     ]
     print(table(rows))
+    for row in on_server[1:2]:
+        print(f"\n{1 / row.seconds:.0f} durable leases a second on PostgreSQL, {CLIENTS} clients")
     print(
         f"\n{1 / leased:.0f} durable leases a second, {2 / inserted:.0f} durable inserts a second"
     )
     content = {"slices": ["no slice"], "repetitions": vars(options), "rows": plain(rows)}
     print(f"wrote {write('ledger', 'cpu', content).name}")
     return 0
+
+
+def postgresql(folder: str, leases: int) -> list[Row]:
+    """The same on a server, whose files lie in a folder; no rows where none is installed."""
+    if (binaries := find_binaries()) is None:
+        print("no PostgreSQL server here: apt-get install postgresql")
+        return []
+    with served(binaries, folder) as server:
+        ledger, raw = SqlLedger(server.new_schema()), [rows_at(server) for _ in range(CLIENTS)]
+        leased, inserted = interleaved(
+            [lambda name: lease(ledger, name), lambda name: insert_at(raw[0], name)], leases
+        )
+        one = [lambda name: lease(ledger, name)] * CLIENTS
+        many_leased = together(one, leases)
+        many_inserted = together([partial(insert_at, each) for each in raw], leases)
+        ledger.close()
+        for each in raw:
+            each.close()
+        recovered = recovery(server.new_schema())
+    beside = "two durable inserts"
+    return [
+        Row("PostgreSQL: a lease, durably", leased, beside, inserted),
+        Row(f"PostgreSQL: a lease, {CLIENTS} clients", many_leased, beside, many_inserted, 1e-3),
+        Row(f"PostgreSQL: recovery of {LEFT_OPEN} leases", recovered, target_seconds=1.0),
+    ]
+
+
+@contextmanager
+def served(binaries: Path, folder: str) -> Iterator[Postgres]:
+    os.chmod(folder, 0o711)  # so that the server's user gets to its own part of it
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        server = Postgres(binaries)
+    finally:
+        tempfile.tempdir = before
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def rows_at(server: Postgres) -> psycopg.Connection:
+    """A connection of its own whose every statement is a durable commit, prepared once."""
+    raw = psycopg.connect(server.url(), autocommit=True, prepare_threshold=0)
+    raw.execute("CREATE SCHEMA IF NOT EXISTS raw")
+    raw.execute(
+        "CREATE TABLE IF NOT EXISTS raw.rows (number BIGSERIAL PRIMARY KEY, name TEXT, amount INT8)"
+    )
+    return raw
+
+
+def insert_at(raw: psycopg.Connection, name: str) -> None:
+    for amount in (60_000, 1_234):
+        raw.execute("INSERT INTO raw.rows (name, amount) VALUES (%s, %s)", (name, amount))
+
+
+def together(clients: list[Callable[[str], None]], count: int) -> float:
+    """Seconds for each piece of work, where as many clients as there are do them at once."""
+
+    def work(number: int, client: Callable[[str], None]) -> None:
+        for piece in range(count // len(clients)):
+            client(f"client{number}-{piece}")
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(clients)) as threads:
+        list(threads.map(work, range(len(clients)), clients))
+    return (time.perf_counter() - started) / (count // len(clients) * len(clients))
+
+
+def recovery(where: str) -> float:
+    """Seconds for settling what an earlier broker left open: many users' leases."""
+    ledger = SqlLedger(where)
+    users = [f"user{number % 50}" for number in range(LEFT_OPEN)]
+    ledger._shelf.write(lambda pages: left_open(pages, users))
+    started = time.perf_counter()
+    assert len(ledger.recover()) == LEFT_OPEN
+    took = time.perf_counter() - started
+    ledger.close()
+    return took
+
+
+def left_open(pages: Pages, users: list[str]) -> None:
+    for user in sorted(set(users)):
+        account, records = pages.account(user), []
+        for number in range(users.count(user)):
+            account, record = reserved(account, f"{user}-{number}", 60_000, NOW, DAY)
+            records.append(record)
+        pages.save(account, records)
 
 
 def lease(ledger: Ledger, name: str) -> None:

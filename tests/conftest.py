@@ -11,6 +11,7 @@ import pytest
 
 from tests import leftovers
 from tests.kernels import offer_kernelspec, unique
+from tests.postgres import Postgres, serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +42,12 @@ def kernelspec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Monk
         for name, value in offer_kernelspec(tmp_path_factory.mktemp("jupyter")).items():
             patch.setenv(name, value)
         yield patch
+
+
+@pytest.fixture(scope="session")
+def postgres(runtime_directory: Path) -> Iterator[Postgres]:
+    """A PostgreSQL server for the tests of this process; skips where none is installed."""
+    yield from serving()
 
 
 @pytest.fixture

@@ -79,6 +79,10 @@ class LedgerUnavailable(ZeroKernelError):
     """The ledger cannot be read or written. `zerokernel doctor` shows the state of its disk."""
 
 
+class LedgerConnectionLost(LedgerUnavailable):
+    """The connection to the ledger's database was lost, perhaps after it had written the change. Making the change again does no harm."""
+
+
 class WorkerStartFailed(ZeroKernelError):
     """The worker could not be started. Nothing was changed. `zerokernel status` shows the log."""
 

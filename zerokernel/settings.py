@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import unquote
 
 from zerokernel.errors import ZeroKernelError
 
@@ -56,6 +58,10 @@ class Settings:
             else memory), "memory", "sql".
         ledger_path: The sql ledger's file, host-local; "" is one in `$XDG_STATE_HOME/zerokernel`,
             or in the runtime directory where that is set or the home is on a network.
+        ledger_url: The sql ledger's PostgreSQL database instead of a file, for a shared broker:
+            "postgresql://USER@HOST:PORT/DATABASE", without a password; "" for none.
+        ledger_password_file: A file of mode 0600 with that user's password; "" leaves it to
+            `~/.pgpass` or to the server, if it knows this user without one.
         devices: "auto" (NVIDIA where NVML finds one, else simulated), "nvidia", "simulated".
         layout: What each GPU is divided into: a table, device (UUID, index or "*") → list of
             "full", MIG profiles, or shares such as "1/2"; "" takes what is found for it.
@@ -104,6 +110,8 @@ class Settings:
     forkserver_idle_seconds: float = 300.0
     ledger: str = "auto"
     ledger_path: str = ""
+    ledger_url: str = ""
+    ledger_password_file: str = ""
     devices: str = "auto"
     layout: str = ""
     sizes: str = ""
@@ -231,6 +239,31 @@ def _checked(settings: Settings) -> Settings:
         value = getattr(settings, field.name)
         if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
             raise BadSetting(f"The setting {field.name} cannot be {value}.")
+    _check_ledger(settings)
     if settings.default_duration == 0:
         raise BadSetting("The setting default_duration must be above 0.")
     return settings
+
+
+def has_password(url: str) -> bool:
+    """Whether a database's URL may have a password in it, however it is written."""
+    _, _, rest = url.partition("://")
+    names, _, options = unquote(rest).partition("?")
+    between = re.match(r"[^/@:]*:[^/@]*@", rest) or re.search(r":.*@", names)
+    return bool(between or re.search(r"(^|&)\w*password=", options))
+
+
+def _check_ledger(settings: Settings) -> None:
+    # Settings are handed on in the environment, and shown: none of them may be a secret.
+    for name in ("ledger_url", "ledger_path"):
+        if has_password(getattr(settings, name)):
+            raise BadSetting(
+                f"The setting {name} has a password in it. Write that into a file of mode 0600, "
+                "name the file in the setting ledger_password_file, and leave the password out."
+            )
+    known = settings.ledger_url.startswith(("postgresql://", "postgres://"))
+    if settings.ledger_url and not known:
+        raise BadSetting(
+            "The setting ledger_url is not that of a PostgreSQL database: it begins with "
+            "postgresql://. A file is named in the setting ledger_path."
+        )

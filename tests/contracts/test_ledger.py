@@ -15,14 +15,16 @@ NOON = 1_800_000_000.0
 HOUR = 3600.0
 
 
-@pytest.fixture(params=["memory", "sql", "patient"])
+@pytest.fixture(params=["memory", "sqlite", "patient", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """Each kind; on the way out the sums are those of the entries."""
     made: Ledger
     if request.param == "memory":
         made = MemoryLedger()
-    elif request.param == "sql":
+    elif request.param == "sqlite":
         made = SqlLedger(tmp_path / "ledger.sqlite")
+    elif request.param == "postgresql":
+        made = SqlLedger(request.getfixturevalue("postgres").new_schema())
     else:
         made = PatientLedger(SqlLedger(tmp_path / "ledger.sqlite"))
     yield made
@@ -95,6 +97,18 @@ def test_users_have_books_of_their_own(ledger: Ledger) -> None:
     assert ledger.usage("eve") == Usage("eve", 0, 0, 0, 0)
 
 
+def test_two_users_leases_of_one_name_are_two(ledger: Ledger) -> None:
+    """Open at the same time, each is its own user's; a heartbeat counts for both."""
+    ledger.reserve("ada", "l1", 1_000, NOON)
+    ledger.reserve("bob", "l1", 2_000, NOON)
+    ledger.heartbeat({"l1": Beat(10, 20)})
+    ledger.settle("ada", "l1", 100, 200)
+    assert ledger.usage("bob") == Usage("bob", 1, 2_000, 0, 0)
+    ledger.settle("bob", "l1", 7, 7)
+    assert (ledger.usage("ada").charged, ledger.usage("bob").charged) == (100, 7)
+    assert [ledger.recent(user)[0].ran for user in ("ada", "bob")] == [10, 10]
+
+
 def test_the_last_leases_come_newest_first(ledger: Ledger) -> None:
     """With all their figures, and with the cause of their end."""
     ledger.settle("ada", "l1", 100, 200, "killed")
@@ -165,12 +179,17 @@ def test_a_clock_set_back_opens_no_second_window(ledger: Ledger) -> None:
     assert ledger.window("bob", NOON) == Window(NOON, NOON + 24 * HOUR, 0, 7)
 
 
-def test_the_length_of_a_window_can_be_told(tmp_path: Path) -> None:
-    """By the constructor, in memory and in SQLite."""
-    for made in (
-        MemoryLedger(window_seconds=60),
-        SqlLedger(tmp_path / "ledger.sqlite", window_seconds=60),
-    ):
+@pytest.fixture(params=["file", "server"])
+def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where books can lie that outlive the process."""
+    if request.param == "server":
+        return str(request.getfixturevalue("postgres").new_schema())
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+
+
+def test_the_length_of_a_window_can_be_told(lasting: str) -> None:
+    """By the constructor, in memory and in SQL."""
+    for made in (MemoryLedger(window_seconds=60), SqlLedger(lasting, window_seconds=60)):
         made.reserve("ada", "l1", 1, NOON)
         assert made.window("ada", NOON + 59) == Window(NOON, NOON + 60, 0, 1)
         assert made.window("ada", NOON + 60) is None
@@ -261,6 +280,18 @@ def test_any_order_of_calls_leaves_true_sums(ledger: Ledger) -> None:
         check_sums(model, user)
 
 
+def test_what_many_users_left_open_is_recovered_at_once(ledger: Ledger) -> None:
+    """Each is settled in its own account, also where a user has several."""
+    for number in range(30):
+        user = ("ada", "bob", "eve")[number % 3]
+        ledger.reserve(user, f"l{number}", 1_000 + number, NOON)
+    ledger.heartbeat({f"l{number}": Beat(100 + number, 200) for number in range(0, 30, 2)})
+    found = ledger.recover(except_for={"l4"})
+    assert {e.lease for e in found} == {f"l{n}" for n in range(30) if n != 4}
+    assert {e.charged for e in found} == {0} | {1_000 + n for n in range(0, 30, 2) if n != 4}
+    assert [e.lease for e in ledger.open_leases()] == ["l4"]
+
+
 # --- each kind's own ----------------------------------------------------------------------
 
 
@@ -276,17 +307,16 @@ def test_sums_stay_right_when_old_leases_are_dropped() -> None:
     assert ledger.usage("ada") == Usage("ada", 11, 0, 105, 205)
 
 
-def test_books_in_a_file_outlive_the_broker(tmp_path: Path) -> None:
+def test_books_in_sql_outlive_the_broker(lasting: str) -> None:
     """Closed and opened again, all is there: sums, window, open leases, heartbeats."""
-    path = tmp_path / "ledger.sqlite"
-    first = SqlLedger(path)
+    first = SqlLedger(lasting)
     first.reserve("ada", "l1", 60_000, NOON)
     first.reserve("ada", "l2", 60_000, NOON)
     first.heartbeat({"l2": Beat(1_500, 2_000)})
     first.settle("ada", "l1", 10, 20)
     before = first.recent("ada"), first.usage("ada"), first.window("ada", NOON)
     first.close()
-    second = SqlLedger(f"sqlite:///{path}")
+    second = SqlLedger(lasting)
     assert (second.recent("ada"), second.usage("ada"), second.window("ada", NOON)) == before
     assert [entry.charged for entry in second.recover()] == [2_500]
     second.close()

@@ -86,3 +86,46 @@ def test_runtime_directory_is_host_local(tmp_path: Path) -> None:
     assert load({"XDG_RUNTIME_DIR": str(tmp_path)}).runtime_directory == tmp_path / "zerokernel"
     fallback = load({"XDG_RUNTIME_DIR": "/nowhere"}).runtime_directory
     assert "zerokernel-" in fallback.name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:secret@host/books",
+        "postgresql://ada:@host/books",
+        "postgresql://:secret@host/books",
+        "postgres://ada:se/cret@host/books",
+        "postgresql://ada:se?cret@host/books",
+        "postgresql://ada:se%40cret@host:5432/books",
+        "postgresql://host/books?password=secret",
+        "postgresql://host/books?sslmode=require&p%61ssword=secret",
+        "postgresql://host/books?sslpassword=secret",
+    ],
+)
+def test_a_password_in_the_ledgers_url_is_refused_unseen(url: str) -> None:
+    """Settings are handed on in the environment and shown: the error does not repeat it."""
+    for name in ("ZEROKERNEL_LEDGER_URL", "ZEROKERNEL_LEDGER_PATH"):
+        with pytest.raises(BadSetting, match="ledger_password_file") as error:
+            load({name: url})
+        assert "cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://host/books",
+        "postgresql://ada@host:5432/books?sslmode=verify-full&sslrootcert=system",
+        "postgresql:///books?host=/run/postgresql",
+        "postgresql://ada@[2001:db8::1]:5432/books",
+        "postgresql://one:5432,other:5433/books?user=ada@realm&passfile=/etc/pgpass",
+    ],
+)
+def test_a_ledgers_url_without_a_password_is_taken(url: str) -> None:
+    """Ports, sockets, several hosts and names with an @ in them are none."""
+    assert load({"ZEROKERNEL_LEDGER_URL": url}).ledger_url == url
+
+
+def test_another_kind_of_url_is_no_ledger() -> None:
+    """The error names the setting and what it is to be."""
+    with pytest.raises(BadSetting, match=r"ledger_url.*postgresql://"):
+        load({"ZEROKERNEL_LEDGER_URL": "mysql://host/books"})

@@ -50,6 +50,7 @@ class PlaceFacts:
         ledger_wanted: The setting `ledger`.
         has_sql: Whether the extra `broker` is installed.
         shared_memory: Size of /dev/shm in bytes, None where there is none.
+        server: The setting `ledger_url`, "" where the books are on no server.
     """
 
     runtime: Place
@@ -58,11 +59,13 @@ class PlaceFacts:
     has_sql: bool
     home: Place
     shared_memory: int | None
+    server: str = ""
 
 
 def look(settings: Settings) -> PlaceFacts:
     """Asks each file system; makes and changes nothing."""
-    ledger = None if settings.ledger == "memory" else _look_at(ledger_file(settings))
+    on_disk = settings.ledger != "memory" and not settings.ledger_url
+    ledger = None if not on_disk else _look_at(ledger_file(settings))
     shm = Path("/dev/shm")
     return PlaceFacts(
         _look_at(settings.runtime_directory, private=True),
@@ -71,6 +74,7 @@ def look(settings: Settings) -> PlaceFacts:
         has_sql(),
         _look_at(Path.home()),
         shutil.disk_usage(shm).total if shm.is_dir() else None,
+        settings.ledger_url if settings.ledger != "memory" else "",
     )
 
 
@@ -101,6 +105,8 @@ def _runtime(place: Place) -> Finding:
 def _ledger(facts: PlaceFacts) -> Finding:
     name, place = "ledger", facts.ledger
     lost = "The books end with the broker: nothing is known of earlier use."
+    if facts.server:
+        return good(name, f"at {facts.server}; whether it lets this user in was not tried")
     if place is None:
         return good(name, "in memory, as the setting ledger wants")
     if not facts.has_sql:

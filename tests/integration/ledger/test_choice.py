@@ -97,7 +97,8 @@ def test_a_broker_without_it_loads_no_database() -> None:
     """Sqlalchemy is imported by the SQL ledger alone, and only when one is made."""
     code = (
         "import sys, zerokernel.broker.embedded, zerokernel.cli\n"
-        "print([name for name in ('sqlalchemy', 'alembic', 'sqlite3') if name in sys.modules])"
+        "names = 'sqlalchemy', 'alembic', 'sqlite3', 'psycopg'\n"
+        "print([name for name in names if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

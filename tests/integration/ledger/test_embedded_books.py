@@ -18,10 +18,17 @@ from zerokernel.client.rest import fetch_status, fetch_usage, shut_down
 from zerokernel.settings import Settings, as_environment
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a broker with books in SQLite; it is ended on the way out."""
-    made = Settings(tmp_path / "rt", devices="simulated", ledger="sql", broker_grace_seconds=0.5)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a broker with books in SQL; it is ended on the way out."""
+    url = request.param == "postgresql" and request.getfixturevalue("postgres").new_schema()
+    made = Settings(
+        tmp_path / "rt",
+        devices="simulated",
+        ledger="sql",
+        ledger_url=url or "",
+        broker_grace_seconds=0.5,
+    )
     yield made
     end_broker(made)
 

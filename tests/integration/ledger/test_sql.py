@@ -183,7 +183,7 @@ def test_a_link_is_not_followed(tmp_path: Path, path: Path) -> None:
 
 def test_another_kind_of_database_is_refused() -> None:
     """A URL that this version cannot serve is named as such."""
-    for where in ("postgresql://host/books", "sqlite://", "what://"):
+    for where in ("mysql://host/books", "sqlite://", "what://"):
         with pytest.raises(LedgerUnavailable, match="ledger"):
             SqlLedger(where)
 

@@ -132,6 +132,7 @@ CASES = [
     (places, runtime_at(free=4096), "runtime directory", "bad", "4 KiB free"),
     (places, PLACES, "ledger", "good", "/state/l.sqlite on ext4"),
     (places, replace(PLACES, ledger=None), "ledger", "good", "in memory"),
+    (places, replace(PLACES, ledger=None, server="postgresql://db/x"), "ledger", "good", "//db/x"),
     (places, replace(PLACES, has_sql=False), "ledger", "limited", "not installed"),
     (places, replace(PLACES, has_sql=False, ledger_wanted="sql"), "ledger", "bad", "not installed"),
     (places, ledger_at(kind="NFS", shared=True), "ledger", "limited", "on NFS"),

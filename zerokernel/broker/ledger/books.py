@@ -6,16 +6,16 @@ database in which each block under `Shelf.writing` is one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from zerokernel.broker.ledger.port import DAY, Beat, Entry, Usage, Window
 
 BEAT = 1000
 """Milliseconds between two heartbeats: what a lost lease may have run since the last."""
 RECOVERED = "recovered"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,18 @@ class Pages(Protocol):
 class Shelf(Protocol):
     """Where the pages are kept."""
 
-    def writing(self, durable: bool = True) -> AbstractContextManager[Pages]:
-        """Gives the pages for one change; ``durable`` means on the disk when it returns."""
+    def write(self, change: Callable[[Pages], None], durable: bool = True) -> None:
+        """Makes a change; ``durable`` means that it is on the disk when this returns.
+
+        A change that is made again changes nothing: it may be, where nobody can tell whether
+        it was written.
+        """
+
+    def read(self, look: Callable[[Pages], _T]) -> _T:
+        """Gives what is seen in the pages."""
 
     def flush_soon(self) -> None:
         """Begins to put on the disk what was written; does not wait for it."""
-
-    def reading(self) -> AbstractContextManager[Pages]:
-        """Gives the pages for a look."""
 
     def close(self) -> None:
         """Lets go of files."""
@@ -164,75 +168,97 @@ class Shelf(Protocol):
 class Books:
     """A `Ledger` on a shelf.
 
+    Every change reads before it writes, so that one that is made again changes nothing.
+
     Args:
         shelf: Where it is written.
         window_seconds: How long a quota window lasts.
+        durable_grants: Whether a reservation is on the disk when `reserve` returns, not some
+            milliseconds later.
     """
 
-    def __init__(self, shelf: Shelf, window_seconds: float = DAY) -> None:
+    def __init__(
+        self, shelf: Shelf, window_seconds: float = DAY, durable_grants: bool = False
+    ) -> None:
         self._shelf = shelf
         self._length = window_seconds
+        self._durable_grants = durable_grants
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._shelf!r}>"
 
     def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
         """Sets ``amount`` aside for a lease."""
-        # Nobody waits for a disk: a loss of power that comes before it takes with it a lease
-        # that ran for some milliseconds.
-        with self._shelf.writing(durable=False) as pages:
+
+        def change(pages: Pages) -> None:
             if pages.record(user, lease) is None:
                 account, record = reserved(pages.account(user), lease, amount, now, self._length)
                 pages.save(account, [record])
-        self._shelf.flush_soon()
+
+        # On its owner's machine nobody waits for a disk: a loss of power that comes before it
+        # takes with it a lease that ran for some milliseconds.
+        self._shelf.write(change, durable=self._durable_grants)
+        if not self._durable_grants:
+            self._shelf.flush_soon()
 
     def extend(self, lease: str, amount: int) -> None:
         """Lets the reservation of an open lease grow to ``amount``."""
-        with self._shelf.writing() as pages:
+
+        def change(pages: Pages) -> None:
             for before in pages.open_records({lease}):
                 self._change(pages, before, extended(before, amount))
+
+        self._shelf.write(change)
 
     def settle(
         self, user: str, lease: str, amount: int, held: int, cause: str = "finished"
     ) -> None:
         """Replaces the reservation by what was used."""
-        # A loss of power may forget it: then the lease is open and its heartbeat counts. The
-        # next grant puts it on the disk as well.
-        with self._shelf.writing(durable=False) as pages:
+
+        def change(pages: Pages) -> None:
             before = pages.record(user, lease)
             known = before or Record(Entry(user, lease, 0, 0, 0, open=True))
             if known.entry.open:
                 self._change(pages, before, settled(known, amount, held, cause))
 
+        # A loss of power may forget it: then the lease is open and its heartbeat counts. The
+        # next grant puts it on the disk as well.
+        self._shelf.write(change, durable=False)
+
     def refund(self, user: str, lease: str) -> None:
         """Takes back what a lease was charged or has reserved. Raises KeyError."""
-        with self._shelf.writing() as pages:
+
+        def change(pages: Pages) -> None:
             before = pages.record(user, lease)
             if before is None:
                 raise KeyError(lease)
             self._change(pages, before, refunded(before))
 
+        self._shelf.write(change)
+
     def heartbeat(self, running: Mapping[str, Beat]) -> None:
         """Notes how far each open lease is."""
         if running:
-            with self._shelf.writing(durable=False) as pages:
-                pages.beat(running)
+            self._shelf.write(lambda pages: pages.beat(running), durable=False)
 
     def recover(self, except_for: Container[str] = ()) -> list[Entry]:
         """Settles what an earlier broker left open."""
-        found = []
-        with self._shelf.writing() as pages:
-            for before in pages.open_records():
-                if before.entry.lease not in except_for:
-                    after = recovered(before)
-                    self._change(pages, before, after)
-                    found.append(after.entry)
-        return found
+        found: dict[tuple[str, str], Entry] = {}  # kept if it is written and the answer is lost
+
+        def change(pages: Pages) -> None:
+            for user, lost in by_user(pages.open_records(), except_for).items():
+                account, after = pages.account(user), [recovered(before) for before in lost]
+                for old, new in zip(lost, after, strict=True):
+                    account = moved(account, old, new)
+                    found[user, new.entry.lease] = new.entry
+                pages.save(account, after)
+
+        self._shelf.write(change)
+        return list(found.values())
 
     def open_leases(self) -> list[Entry]:
         """Gives the leases that are not settled, oldest first."""
-        with self._shelf.reading() as pages:
-            return [record.entry for record in pages.open_records()]
+        return [record.entry for record in self._shelf.read(lambda pages: pages.open_records())]
 
     def remaining(self, user: str) -> int | None:
         """There is no quota: `window` has what one would be counted against."""
@@ -240,8 +266,7 @@ class Books:
 
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open."""
-        with self._shelf.reading() as pages:
-            account = pages.account(user)
+        account = self._shelf.read(lambda pages: pages.account(user))
         opened = account.window
         if opened is None or not is_current(opened, now, self._length):
             return None
@@ -250,13 +275,11 @@ class Books:
 
     def usage(self, user: str) -> Usage:
         """Gives the user's sums."""
-        with self._shelf.reading() as pages:
-            return pages.account(user).usage
+        return self._shelf.read(lambda pages: pages.account(user)).usage
 
     def recent(self, user: str) -> list[Entry]:
         """Gives the user's last leases, newest first."""
-        with self._shelf.reading() as pages:
-            return [record.entry for record in pages.recent(user)]
+        return [record.entry for record in self._shelf.read(lambda pages: pages.recent(user))]
 
     def close(self) -> None:
         """Lets go of files."""
@@ -266,3 +289,12 @@ class Books:
     def _change(pages: Pages, before: Record | None, after: Record) -> None:
         account = pages.account(after.entry.user)
         pages.save(moved(account, before, after), [after])
+
+
+def by_user(records: Iterable[Record], except_for: Container[str]) -> dict[str, list[Record]]:
+    """Gives the records of each user, in their order, without some leases."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if record.entry.lease not in except_for:
+            found.setdefault(record.entry.user, []).append(record)
+    return found

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zerokernel import settings as configuration
 from zerokernel.broker.ledger.filesystem import shared_kind
@@ -16,23 +17,36 @@ from zerokernel.broker.ledger.port import Ledger
 from zerokernel.errors import LedgerUnavailable
 from zerokernel.settings import Settings
 
+if TYPE_CHECKING:
+    from zerokernel.broker.ledger.sql import SqlLedger
+
 log = logging.getLogger("zerokernel.broker")
 
 _BUSY_SECONDS = 5.0
 """How long a broker waits for its predecessor to let go of the file."""
+_SERVER_BUSY_SECONDS = 12.0
+"""The same on a server, which takes 10 s to notice one that was lost without a word."""
 
 
-def make_ledger(settings: Settings) -> Ledger:
+def make_ledger(settings: Settings, durable_grants: bool = False) -> Ledger:
     """Gives the ledger that the settings want; "auto" takes what can be had.
 
+    Args:
+        settings: What is wanted. A server that is named is an order, as "sql" is.
+        durable_grants: Whether a grant waits for the disk, also in a file; on a server it does.
+
     Raises:
-        LedgerUnavailable: The setting wants "sql", and the extra `broker` is not installed
-            or the file cannot be used.
+        LedgerUnavailable: The setting wants "sql" or a server, and what that needs is not
+            installed, or the file or the server cannot be used.
     """
-    if settings.ledger == "memory" or (settings.ledger == "auto" and not has_sql()):
+    if settings.ledger == "memory":
+        return MemoryLedger()
+    if settings.ledger_url:
+        return PatientLedger(_open_server(settings))
+    if settings.ledger == "auto" and not has_sql():
         return MemoryLedger()
     try:
-        return PatientLedger(_open_sql(ledger_file(settings)))
+        return PatientLedger(_open_sql(ledger_file(settings), durable_grants))
     except LedgerUnavailable as error:
         if settings.ledger == "sql":
             raise
@@ -77,11 +91,23 @@ def _is_shared(path: Path) -> bool:
         return True
 
 
-def _open_sql(path: Path) -> Ledger:
+def _open_sql(path: Path, durable_grants: bool) -> Ledger:
+    return _sql()(path, busy_seconds=_BUSY_SECONDS, durable_grants=durable_grants)
+
+
+def _open_server(settings: Settings) -> Ledger:
+    named = settings.ledger_password_file
+    password_file = Path(named).expanduser() if named else None
+    return _sql()(
+        settings.ledger_url, busy_seconds=_SERVER_BUSY_SECONDS, password_file=password_file
+    )
+
+
+def _sql() -> type[SqlLedger]:
     try:
         from zerokernel.broker.ledger.sql import SqlLedger
     except ImportError as error:
         raise LedgerUnavailable(
             f"The ledger `sql` needs `pip install 'zerokernel[broker]'` ({error})."
         ) from error
-    return SqlLedger(path, busy_seconds=_BUSY_SECONDS)
+    return SqlLedger

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
-from zerokernel.broker.ledger.books import Account, Books, Record, empty_account
+from zerokernel.broker.ledger.books import Account, Books, Pages, Record, empty_account
 from zerokernel.broker.ledger.port import DAY, Beat
 
+_T = TypeVar("_T")
 _KEPT = 1000
 """Settled leases kept one by one for each user; older ones only count in the sums."""
 
@@ -38,11 +39,11 @@ class _MemoryShelf:
     def __repr__(self) -> str:
         return f"<{sum(map(len, self._records.values()))} leases in memory>"
 
-    @contextmanager
-    def writing(self, durable: bool = True) -> Iterator[_MemoryShelf]:
-        yield self
+    def write(self, change: Callable[[Pages], None], durable: bool = True) -> None:
+        change(self)
 
-    reading = writing
+    def read(self, look: Callable[[Pages], _T]) -> _T:
+        return look(self)
 
     def flush_soon(self) -> None:
         """There is no disk."""

@@ -78,7 +78,8 @@ class Ledger(Protocol):
     """Keeps the books. Every call is idempotent by lease; the first one counts.
 
     A call that writes has either been written when it returns, durably where the ledger
-    outlives its process, or raises LedgerUnavailable and has changed nothing. Only a
+    outlives its process, or raises LedgerUnavailable and has changed nothing; with
+    LedgerConnectionLost it may have, and making it again does no harm. Only a
     reservation may reach the disk some milliseconds later: it outlives the process at once, and
     what a power cut takes is a lease whose cell went with the machine.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from zerokernel.broker.ledger.tables import metadata
+from zerokernel.broker.ledger.tables import accounts, metadata
 from zerokernel.errors import LedgerUnavailable
 
 REVISIONS = ("0001",)
@@ -20,7 +20,7 @@ CREATE TABLE alembic_version (
 """
 
 
-def bring_up_to_date(connection: Connection, name: str) -> None:
+def bring_up_to_date(connection: Connection, name: str, setting: str) -> None:
     """Makes the tables, or runs the migrations that the database has not seen.
 
     All in the transaction that the connection is in.
@@ -28,6 +28,7 @@ def bring_up_to_date(connection: Connection, name: str) -> None:
     Args:
         connection: To the database.
         name: What to call it in an error.
+        setting: Which setting names it.
 
     Raises:
         LedgerUnavailable: A newer zerokernel made it, or something else did.
@@ -36,14 +37,16 @@ def bring_up_to_date(connection: Connection, name: str) -> None:
     if revision == REVISIONS[-1]:
         return
     if revision is None:
-        _make(connection, name)
+        _make(connection, name, setting)
+    elif not inspect(connection).has_table(accounts.name):
+        raise _something_else(name, setting)  # that has its migrations by Alembic too
     elif revision in REVISIONS:
         migrate(connection)
     else:
         raise LedgerUnavailable(
             f"The ledger {name} is of a newer version of zerokernel (its tables are of revision "
             f"{revision!r}, this one knows up to {REVISIONS[-1]!r}). Install that version again, "
-            "or name another file in the setting ledger_path."
+            f"or name another database in the setting {setting}."
         )
 
 
@@ -54,16 +57,20 @@ def current(connection: Connection) -> str | None:
     return str(connection.scalar(text("SELECT version_num FROM alembic_version")))
 
 
-def _make(connection: Connection, name: str) -> None:
+def _make(connection: Connection, name: str, setting: str) -> None:
     """Makes at once what all migrations would: loading Alembic takes half a second."""
     if inspect(connection).get_table_names():
-        raise LedgerUnavailable(
-            f"{name} is a database of something else. Name another file in the setting ledger_path."
-        )
+        raise _something_else(name, setting)
     metadata.create_all(connection)
     connection.execute(text(_VERSION_TABLE))
     row = {"revision": REVISIONS[-1]}
     connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), row)
+
+
+def _something_else(name: str, setting: str) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"{name} is a database of something else. Name another one in the setting {setting}."
+    )
 
 
 def migrate(connection: Connection) -> None:

@@ -38,7 +38,12 @@ leases = Table(
 )
 Index("leases_by_name", leases.c.user_name, leases.c.lease, unique=True)
 Index("leases_by_age", leases.c.user_name, leases.c.number)
-Index("open_leases", leases.c.lease, sqlite_where=leases.c.is_open)
+Index(
+    "open_leases",
+    leases.c.lease,
+    sqlite_where=leases.c.is_open,
+    postgresql_where=leases.c.is_open,
+)
 
 accounts = Table(
     "accounts",

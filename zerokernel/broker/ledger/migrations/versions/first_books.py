@@ -31,7 +31,10 @@ def upgrade() -> None:
     )
     op.create_index("leases_by_name", "leases", ["user_name", "lease"], unique=True)
     op.create_index("leases_by_age", "leases", ["user_name", "number"])
-    op.create_index("open_leases", "leases", ["lease"], sqlite_where=sa.text("is_open"))
+    is_open = sa.text("is_open")
+    op.create_index(
+        "open_leases", "leases", ["lease"], sqlite_where=is_open, postgresql_where=is_open
+    )
     op.create_table(
         "accounts",
         sa.Column("user_name", sa.String, primary_key=True),
