@@ -88,13 +88,15 @@ class Line:
         """Puts a request in."""
         session = request.session
         account = session.account
-        group = self._groups.setdefault(account.party, _Group(account))
-        user = group.users.setdefault(account.user, _User(account))
+        if (group := self._groups.get(account.party)) is None:
+            group = self._groups[account.party] = _Group(account)
+        if (user := group.users.get(account.user)) is None:
+            user = group.users[account.user] = _User(account)
         insort(user.sessions.setdefault(session.id, []), request, key=_arrival)
         self.refresh(account, session.id)
 
     def remove(self, request: Request) -> None:
-        """Takes a request out."""
+        """Takes a request out. What that changes shows after the next `refresh`."""
         session = request.session
         account = session.account
         group = self._groups[account.party]
@@ -102,7 +104,6 @@ class Line:
         user.sessions[session.id].remove(request)
         if not user.sessions[session.id]:
             del user.sessions[session.id]
-        self.refresh(account, session.id)
 
     def served(self, account: Account) -> None:
         """Notes that the account is given a slice: what it waits for more waits from now."""
@@ -124,6 +125,9 @@ class Line:
     def _rank_user(self, group: _Group, user: _User) -> None:
         if not user.sessions:
             del group.users[user.account.user]
+            for ranking in group.rankings:
+                ranking.drop(user)
+            return
         standing = self._standings.user(user.account)
         free = self._standings.user_may_lease(user.account)
         turn = Turn(user.served, standing.fades(self._policy))
@@ -137,15 +141,19 @@ class Line:
     def _rank_group(self, group: _Group) -> None:
         if not group.users:
             del self._groups[group.account.party]
+            for ranking in self._rankings:
+                ranking.drop(group)
+            return
         free = self._standings.group_may_lease(group.account)
+        turn = self._group_turn(group)
         for which, ranking in enumerate(self._rankings):
             user = group.rankings[which].first() if free or which == _ALL else None
             request = user.first(which) if user is not None else None
             if user is None or request is None:
                 ranking.drop(group)
             else:
-                turns = self._user_turn(user), self._group_turn(group)
-                ranking.put(group, order.key(request, *turns, self._policy))
+                own = self._user_turn(user) if group.account.group else turn
+                ranking.put(group, order.key(request, own, turn, self._policy))
 
     def _user_turn(self, user: _User) -> Turn:
         return Turn(user.served, self._standings.user(user.account).fades(self._policy))

@@ -202,7 +202,6 @@ class SchedulerState:
             while free and (request := self.queue.first(size)) is not None:
                 record = _preferred(free, request.session)
                 free.remove(record)
-                self.queue.remove(request)
                 self._advance(self.assign(request, record), now)
 
     def assign(self, request: Request, record: SliceRecord) -> Lease:

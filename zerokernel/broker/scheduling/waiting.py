@@ -49,8 +49,12 @@ class Queue:
 
     def remove(self, request: Request) -> None:
         """Takes a request out."""
+        self._take_out(request)
+        self.refresh(request.session, request.size)
+
+    def _take_out(self, request: Request) -> None:
         session = request.session
-        self._unfile(request)
+        self._line_of(request).remove(request)
         del self._requests[request.id]
         del self._by_session[session.id][request.id]
         if not self._by_session[session.id]:
@@ -70,15 +74,13 @@ class Queue:
             self._lines[request.size] = dict(sorted(lines.items()))
         self._lines[request.size][wall].add(request)
 
-    def _unfile(self, request: Request) -> None:
-        lines, wall = self._lines[request.size], order.wall(request, self.policy)
-        lines[wall].remove(request)
-        if not lines[wall]:
-            del lines[wall]
+    def _line_of(self, request: Request) -> Line:
+        return self._lines[request.size][order.wall(request, self.policy)]
 
     def set_beyond_quota(self, request: Request, beyond: bool) -> None:
         """Puts a waiting request behind everything within quota, or back among it."""
-        self._unfile(request)
+        self._line_of(request).remove(request)
+        self.refresh(request.session, request.size)
         request.beyond_quota = beyond
         self._file(request)
         self.changed.add(request.size)
@@ -94,26 +96,29 @@ class Queue:
         for request in waiting:
             self.add(request)
 
-    def refresh(self, session: Session) -> None:
+    def refresh(self, session: Session, size: str = "") -> None:
         """Takes in that a session came, was lost, or has a lease or none."""
-        for size in {one.size for one in self.of_session(session.id)}:
-            for line in self._lines[size].values():
-                line.refresh(session.account, session.id)
+        self._refresh(session.account, session.id, size)
 
-    def _refresh_account(self, account: Account, session: str) -> None:
-        for lines in self._lines.values():
+    def _refresh(self, account: Account, session: str, size: str = "") -> None:
+        for lines in [self._lines[size]] if size else self._lines.values():
             for line in lines.values():
                 line.refresh(account, session)
 
     # --- who is served ------------------------------------------------------------------
 
     def began(self, lease: Lease) -> None:
-        """A lease is the session's: its limit counts as used until it ends."""
-        account, size = lease.session.account, lease.request.size
+        """A lease is its session's and its request waits no longer.
+
+        Its limit counts as used until it ends.
+        """
+        request, account = lease.request, lease.session.account
+        if self._requests.get(request.id) is request:
+            self._take_out(request)
         self.standings.began(lease)
-        for line in self._lines.get(size, {}).values():
+        for line in self._lines.get(request.size, {}).values():
             line.served(account)
-        self._refresh_account(account, lease.session.id)
+        self._refresh(account, lease.session.id)
 
     def ended(self, lease: Lease, used: float) -> None:
         """A lease is over.
@@ -122,9 +127,11 @@ class Queue:
             lease: Which, already taken from its session.
             used: Seconds that count as used.
         """
+        session = lease.session
         if account := self.standings.ended(lease, used):
-            self._refresh_account(account, lease.session.id)
-        self.refresh(lease.session)
+            self._refresh(account, session.id)
+        if account != session.account:
+            self.refresh(session)
 
     def first(self, size: str) -> Request | None:
         """Gives the next for a slice of that size, None where nobody could have one now."""
