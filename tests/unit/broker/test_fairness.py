@@ -18,7 +18,9 @@ from zerokernel.broker.scheduling.records import Request
 
 ADA, BOB, EVE = Account("ada"), Account("bob"), Account("eve", tier="pro")
 # Small numbers, so that random lives pass the bound many times.
-QUICK = Policy(half_life=4.0, unnoticed_use=1.0, longest_delay=10.0, short_bonus=5.0, short_limit=2)
+QUICK = Policy(
+    half_life=20.0, unnoticed_use=1.0, longest_delay=10.0, short_bonus=5.0, short_limit=2
+)
 SPREAD = QUICK.longest_delay + QUICK.short_bonus
 ACCOUNTS = (
     Account("a", "g"),
@@ -52,7 +54,7 @@ def busy_life(seed: int) -> list[Step]:
             steps.append(("ask", chance.choice(ACCOUNTS), 1.0))
         steps.append(("serve", None, 0.0))
         steps.append(("wait", None, chance.choice([0.0, 0.3, 1.0, 2.0, -3.0])))
-        steps.append(("end", 0, chance.choice([0.0, 0.5, 2.0])))
+        steps.append(("end", 0, chance.choice([0.0, 0.5, 2.0, 30.0])))
     return steps
 
 

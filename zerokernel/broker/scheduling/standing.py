@@ -45,7 +45,8 @@ def fades_at(used: float, at: float, policy: Policy) -> float:
     """Gives when the use that is there at a time is down to what does not delay."""
     if used <= 0.0:
         return -math.inf
-    return at + policy.half_life * math.log2(used / policy.unnoticed_use)
+    # Not the logarithm of the ratio: it may be too small to be a number.
+    return at + policy.half_life * (math.log2(used) - math.log2(policy.unnoticed_use))
 
 
 def _faded(seconds: float, policy: Policy) -> float:
