@@ -198,13 +198,13 @@ def test_a_place_has_its_true_reason() -> None:
     """Each of those ahead is counted for what puts it there, and for that alone."""
     scene = Shared()
     scene.uses_up("ada", 300.0)
-    scene.uses_up("pam", 200.0, tier="enterprise")
+    scene.uses_up("pam", 400.0, tier="enterprise")
     scene.asks_as("eve", "running")
     scene.asks_as("ada", "a", 60.0)
     scene.now += 1.0
     scene.asks_as("pam", "weighs", tier="enterprise")
     actions = scene.asks_as("new", "unused", 60.0)
-    assert scene.order() == ["weighs", "unused", "a"]
+    assert scene.order() == ["unused", "weighs", "a"]
     assert reasons(actions)["a"].endswith(
         "2 requests ahead: 1 of higher weight, 1 of less recent use"
     )
