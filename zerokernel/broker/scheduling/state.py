@@ -197,8 +197,9 @@ class SchedulerState:
 
     def _assign_free_slices(self, now: float) -> None:
         """The only place where a request gets a slice."""
-        for size in self.queue.sizes():
-            free = [r for r in self.slices.values() if r.is_free and r.slice.size == size]
+        vacant = [one for one in self.slices.values() if one.lease is None]
+        for size in self.queue.sizes() if vacant else ():
+            free = [one for one in vacant if one.slice.size == size and one.is_free]
             while free and (request := self.queue.first(size)) is not None:
                 record = _preferred(free, request.session)
                 free.remove(record)
@@ -211,9 +212,11 @@ class SchedulerState:
         return lease
 
     def _advance_leases(self, now: float) -> None:
-        for record in list(self.slices.values()):
-            if record.lease is not None and record.lease.granted_at is None:
-                self._advance(record.lease, now)
+        leases = [one.lease for one in self.slices.values() if one.lease is not None]
+        for lease in [one for one in leases if one.granted_at is None]:
+            # What was advanced before it may have ended it.
+            if lease.slice.lease is lease and lease.granted_at is None:
+                self._advance(lease, now)
 
     def _advance(self, lease: Lease, now: float) -> None:
         """Grants the lease once no worker is in the way; ends those that are."""
@@ -329,8 +332,8 @@ class SchedulerState:
                 del self.slices[record.slice.id]
 
     def _park_idle_workers(self, now: float) -> None:
-        for record in self.slices.values():
-            session = record.occupant if record.lease is None else None
+        for record in [one for one in self.slices.values() if one.lease is None]:
+            session = record.occupant
             worker = session.worker if session is not None else None
             if session is None or worker is None or worker.stopping_at is not None:
                 continue
