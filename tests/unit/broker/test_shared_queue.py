@@ -191,6 +191,22 @@ def test_who_is_far_back_is_told_how_many_wait() -> None:
     assert {one.place for one in told(scene.ticks(1.0), Queued)} == set(range(1, 11))
 
 
+def test_places_stay_while_only_time_goes_by() -> None:
+    """What is told stays true: where nobody comes or goes, nobody's place changes."""
+    scene = Shared()
+    scene.asks_as("eve", "running", 86_400.0)
+    scene.does(TaskStarted("running", scene.lease("running")))
+    for name in ("a1", "a2", "a3"):
+        scene.asks_as("ada", name, 600.0)
+    scene.asks_as("bob", "b1")
+    scene.asks_as("bob", "b2")
+    before = scene.order()
+    for _ in range(10):
+        scene.ticks(300.0)
+        places = [one.place for one in map(scene.state.queue.find, scene.order()) if one]
+        assert (scene.order(), places) == (before, [1, 2, 3, 4, 5])
+
+
 # --- reasons -----------------------------------------------------------------------------
 
 

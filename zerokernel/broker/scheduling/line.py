@@ -78,6 +78,8 @@ class Line:
         self._policy = policy
         self._groups: dict[tuple[str, str], _Group] = {}
         self._rankings: tuple[Ranking[_Group], Ranking[_Group]] = (Ranking(), Ranking())
+        # When something changed last: until it does again, all stand where they did then.
+        self._as_of = standings.time
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -112,15 +114,21 @@ class Line:
             if user := group.users.get(account.user):
                 user.served = self._standings.time
 
-    def refresh(self, account: Account, session: str = "") -> None:
-        """Takes in what changed for an account, and for a session of it."""
+    def refresh(self, account: Account, session: str = "") -> bool:
+        """Takes in what changed for an account, and for a session of it.
+
+        Returns:
+            Whether places may have changed by it.
+        """
         group = self._groups.get(account.party)
         if group is None:
-            return
+            return False
+        self._as_of = self._standings.time
         if (user := group.users.get(account.user)) is not None:
             user.rank(session)
             self._rank_user(group, user)
         self._rank_group(group)
+        return True
 
     def _rank_user(self, group: _Group, user: _User) -> None:
         if not user.sessions:
@@ -184,7 +192,7 @@ class Line:
         if not group.account.group:
             yield from places
             return
-        ahead = _Ahead(self._standings, self._standings.group(group.account))
+        ahead = self._ahead(self._standings.group(group.account))
         turn = self._group_turn(group)
         for place in places:
             key = order.key(place.request, place.user, turn, self._policy)
@@ -193,19 +201,21 @@ class Line:
 
     def _of_user(self, user: _User) -> Iterator[Place]:
         requests = sorted((r for some in user.sessions.values() for r in some), key=_arrival)
-        ahead = _Ahead(self._standings, self._standings.user(user.account))
+        ahead = self._ahead(self._standings.user(user.account))
         turn = self._user_turn(user)
         for request in requests:
             yield Place(order.key(request, turn, turn, self._policy), request, turn, turn)
             turn = ahead.after(request)
 
+    def _ahead(self, standing: Standing) -> _Ahead:
+        return _Ahead(standing.used_by(self._as_of, self._policy), self._as_of, self._policy)
+
 
 class _Ahead:
     """Where a user or group will stand once some of its requests were served."""
 
-    def __init__(self, standings: Standings, standing: Standing) -> None:
-        self._now, self._policy = standings.time, standings.policy
-        self._used = standing.used_by(self._now, self._policy)
+    def __init__(self, used: float, now: float, policy: Policy) -> None:
+        self._used, self._now, self._policy = used, now, policy
         self._served = self._now
 
     def after(self, request: Request) -> Turn:

@@ -101,9 +101,10 @@ class Queue:
         self._refresh(session.account, session.id, size)
 
     def _refresh(self, account: Account, session: str, size: str = "") -> None:
-        for lines in [self._lines[size]] if size else self._lines.values():
-            for line in lines.values():
-                line.refresh(account, session)
+        for one in [size] if size else self._lines:
+            for line in self._lines[one].values():
+                if line.refresh(account, session):
+                    self.changed.add(one)
 
     # --- who is served ------------------------------------------------------------------
 
