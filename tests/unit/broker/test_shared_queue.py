@@ -207,6 +207,19 @@ def test_places_stay_while_only_time_goes_by() -> None:
         assert (scene.order(), places) == (before, [1, 2, 3, 4, 5])
 
 
+def test_who_comes_back_reads_why_the_place_is_worse() -> None:
+    """A place that got worse while a notebook was away is told with its reason."""
+    scene = Shared(kernel_grace_seconds=100.0)
+    scene.uses_up("ada", 600.0)
+    scene.asks_as("eve", "running", 600.0)
+    scene.asks_as("ada", "a")
+    scene.does(SessionLost("a"))
+    scene.asks_as("bob", "b")
+    (back,) = told(scene.does(SessionConnected("a", "a.ipynb", "ada", ("a",))), Queued)
+    assert back.place == 2
+    assert back.reason.startswith("others who used less recently")
+
+
 # --- reasons -----------------------------------------------------------------------------
 
 

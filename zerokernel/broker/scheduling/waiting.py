@@ -145,7 +145,7 @@ class Queue:
 
     def tell_again(self, request: Request) -> None:
         """Has a request's place told even if it did not change."""
-        request.place, request.reason = 0, ""
+        request.reason = ""
         self.untold[request.id] = request
         self.changed.add(request.size)
 
