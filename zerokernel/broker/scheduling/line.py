@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import insort
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from zerokernel.broker.scheduling import order
 from zerokernel.broker.scheduling.order import Key, Turn
@@ -20,6 +20,8 @@ from zerokernel.broker.scheduling.records import Account, Request
 from zerokernel.broker.scheduling.standing import Standing, Standings, fades_at
 
 _READY, _ALL = 0, 1
+_ALONE = (False, 0.0, 0.0, 0)  # what is the key of the only one
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -68,6 +70,10 @@ class _Group:
         self.served = -math.inf
         self.users: dict[str, _User] = {}
         self.rankings: tuple[Ranking[_User], Ranking[_User]] = (Ranking(), Ranking())
+
+    def first(self, which: int) -> Request | None:
+        user = self.rankings[which].first()
+        return None if user is None else user.first(which)
 
 
 class Line:
@@ -136,15 +142,16 @@ class Line:
             for ranking in group.rankings:
                 ranking.drop(user)
             return
-        standing = self._standings.user(user.account)
-        free = self._standings.user_may_lease(user.account)
-        turn = Turn(user.served, standing.fades(self._policy))
-        for which, ranking in enumerate(group.rankings):
-            request = user.first(which) if free or which == _ALL else None
-            if request is None:
-                ranking.drop(user)
-            else:
-                ranking.put(user, order.key(request, turn, turn, self._policy))
+        turn = self._user_turn(user)
+        alone = not group.account.group
+        may = self._standings.user_may_lease(user.account)
+        _rank(
+            group.rankings,
+            user,
+            user.first(_ALL),
+            user.first(_READY) if may else None,
+            lambda one: _ALONE if alone else order.key(one, turn, turn, self._policy),
+        )
 
     def _rank_group(self, group: _Group) -> None:
         if not group.users:
@@ -152,16 +159,14 @@ class Line:
             for ranking in self._rankings:
                 ranking.drop(group)
             return
-        free = self._standings.group_may_lease(group.account)
         turn = self._group_turn(group)
-        for which, ranking in enumerate(self._rankings):
-            user = group.rankings[which].first() if free or which == _ALL else None
-            request = user.first(which) if user is not None else None
-            if user is None or request is None:
-                ranking.drop(group)
-            else:
-                own = self._user_turn(user) if group.account.group else turn
-                ranking.put(group, order.key(request, own, turn, self._policy))
+
+        def key(one: Request) -> Key:
+            own = self._user_turn(group.users[one.session.user]) if group.account.group else turn
+            return order.key(one, own, turn, self._policy)
+
+        may = self._standings.group_may_lease(group.account)
+        _rank(self._rankings, group, group.first(_ALL), group.first(_READY) if may else None, key)
 
     def _user_turn(self, user: _User) -> Turn:
         return Turn(user.served, self._standings.user(user.account).fades(self._policy))
@@ -174,8 +179,7 @@ class Line:
     def first(self) -> Request | None:
         """Gives the next who could have a slice now."""
         group = self._rankings[_READY].first()
-        user = group.rankings[_READY].first() if group is not None else None
-        return user.first(_READY) if user is not None else None
+        return group.first(_READY) if group is not None else None
 
     def in_order(self) -> Iterator[Place]:
         """Gives all in the order in which they would be served if nobody else came.
@@ -224,6 +228,26 @@ class _Ahead:
         tier = request.session.account.tier
         self._used += self._policy.counts(request.duration, request.size, tier)
         return Turn(served, fades_at(self._used, self._now, self._policy))
+
+
+def _rank(
+    rankings: tuple[Ranking[T], Ranking[T]],
+    item: T,
+    waits: Request | None,
+    runs: Request | None,
+    key: Callable[[Request], Key],
+) -> None:
+    """Ranks a user or group by the request that waits first, and by the first that may run."""
+    ready, everyone = rankings
+    known = None if waits is None else key(waits)
+    if known is None:
+        everyone.drop(item)
+    else:
+        everyone.put(item, known)
+    if runs is None:
+        ready.drop(item)
+    else:
+        ready.put(item, known if known is not None and runs is waits else key(runs))
 
 
 def _by_turns(rows: Iterable[tuple[tuple[object, ...], Iterator[Place]]]) -> Iterator[Place]:

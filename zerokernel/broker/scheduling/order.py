@@ -39,7 +39,9 @@ def key(request: Request, user: Turn, group: Turn, policy: Policy) -> Key:
         group: Where its group stands; that of the user where there is none.
         policy: The numbers.
     """
-    stands = max(stands_from(request, user, policy), stands_from(request, group, policy))
+    stands = stands_from(request, user, policy)
+    if group is not user:
+        stands = max(stands, stands_from(request, group, policy))
     return (*wall(request, policy), stands - bonus(request, policy), request.arrival)
 
 
