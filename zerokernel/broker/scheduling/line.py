@@ -188,11 +188,11 @@ class Line:
         given slices. Nothing may be put in or removed meanwhile.
         """
         groups = self._rankings[_ALL].items()
-        return _by_turns((key, self._of_group(group)) for key, group in groups)
+        return _by_turns(self._of_group(group) for group in groups)
 
     def _of_group(self, group: _Group) -> Iterator[Place]:
         users = group.rankings[_ALL].items()
-        places = _by_turns((key, self._of_user(user)) for key, user in users)
+        places = _by_turns(self._of_user(user) for user in users)
         if not group.account.group:
             yield from places
             return
@@ -239,7 +239,8 @@ def _rank(
 ) -> None:
     """Ranks a user or group by the request that waits first, and by the first that may run."""
     ready, everyone = rankings
-    known = None if waits is None else key(waits)
+    # Before one wall the parts of the key that make it are the same for all.
+    known = None if waits is None else key(waits)[2:]
     if known is None:
         everyone.drop(item)
     else:
@@ -247,12 +248,12 @@ def _rank(
     if runs is None:
         ready.drop(item)
     else:
-        ready.put(item, known if known is not None and runs is waits else key(runs))
+        ready.put(item, known if known is not None and runs is waits else key(runs)[2:])
 
 
-def _by_turns(rows: Iterable[tuple[tuple[object, ...], Iterator[Place]]]) -> Iterator[Place]:
+def _by_turns(rows: Iterable[Iterator[Place]]) -> Iterator[Place]:
     """Merges rows, in the order of their first places, by the keys of what is next in each."""
-    fresh = ((next(row), row) for _, row in rows)
+    fresh = ((next(row), row) for row in rows)
     ahead = next(fresh, None)
     begun: list[tuple[Key, int, Place, Iterator[Place]]] = []
     while ahead is not None or begun:
