@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from zerokernel.messages import LeaseEnded, Refused
 
@@ -173,7 +174,7 @@ class Lease:
     spoiled: str = ""
     counted: Counted | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Made from the request's id, and unique also where a notebook uses that again."""
         return f"{self.request.id}.{self.request.arrival}"

@@ -326,9 +326,9 @@ class SchedulerState:
 
     def drop_removed(self) -> None:
         """Forgets slices that were removed and are not in use any more."""
-        for record in list(self.slices.values()):
+        for record in [one for one in self.slices.values() if one.removed]:
             in_use = record.lease is not None or record.occupant is not None or record.cleaning
-            if record.removed and not in_use:
+            if not in_use:
                 del self.slices[record.slice.id]
 
     def _park_idle_workers(self, now: float) -> None:
