@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -386,3 +387,12 @@ def test_who_is_long_gone_is_forgotten() -> None:
         crowd.ends(lease, 1.0)
         crowd.pass_time(60.0)
     assert len(crowd.queue.standings._all) <= 1000
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"half_life": 0.0}, {"unnoticed_use": -1.0}, {"tiers": {"free": 0.0}}]
+)
+def test_a_policy_without_an_order_is_refused(numbers: dict[str, Any]) -> None:
+    """Numbers by which nothing can be ordered are refused by name, before anybody waits."""
+    with pytest.raises(ValueError, match="half_life|unnoticed_use|'free'"):
+        Policy(**numbers)

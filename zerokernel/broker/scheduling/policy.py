@@ -18,6 +18,8 @@ TIERS: Mapping[str, float] = {"anonymous": 0.5, "free": 1.0, "pro": 2.0, "enterp
 class Policy:
     """Times in seconds.
 
+    Raises ValueError where a number that is divided by is not above zero.
+
     Attributes:
         park_seconds: How long a worker stays parked before it is ended.
         kernel_grace_seconds: How long a session outlives the loss of its connection.
@@ -84,6 +86,13 @@ class Policy:
     places_at_once: int = 32
     places_seconds: float = 0.5
     places_told: int = 1000
+
+    def __post_init__(self) -> None:
+        divisors = {"half_life": self.half_life, "unnoticed_use": self.unnoticed_use}
+        divisors |= {f"the weight of {tier!r}": weight for tier, weight in self.tiers.items()}
+        for name, number in divisors.items():
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"{name} must be above zero and finite, not {number}.")
 
     def weight(self, tier: str) -> float:
         """Gives a tier's weight."""
