@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import array
-import bisect
 import contextlib
 import ctypes
 import functools
 import math
 import mmap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from zerokernel.crossing.buffers import IN_BAND, Window, byte_array, size_of
+from zerokernel.crossing.buffers import IN_BAND, Window, byte_array
 from zerokernel.crossing.parts import (
     BUFFERS,
     LISTS,
@@ -382,39 +381,3 @@ def fill_object_array(item: Any, state: Any) -> None:
     items, writeable = state
     OBJECTS.parts[0].write(item, items)
     item.flags.writeable = writeable
-
-
-def _start_of(item: Any) -> int:
-    memory = byte_array(item) if isinstance(item, mmap.mmap) else item
-    address: int = memory.__array_interface__["data"][0]
-    return address
-
-
-class MemoryMap:
-    """Finds the array in whose memory something else lies."""
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._sizes: list[int] = []
-        self._arrays: list[Any] = []
-
-    def add(self, items: Iterable[Any]) -> None:
-        """Adds arrays with contiguous memory of their own, and mapped files, among the items."""
-        import numpy as np
-
-        for item in items:
-            contiguous = isinstance(item, np.ndarray) and order_of(item) is not None
-            if (contiguous or isinstance(item, mmap.mmap)) and (size := size_of(item)):
-                start = _start_of(item)
-                at = bisect.bisect(self._starts, start)
-                self._starts.insert(at, start)
-                self._sizes.insert(at, size)
-                self._arrays.insert(at, item)
-
-    def find(self, address: int, size: int) -> tuple[Any, int] | None:
-        """The array that holds a range of memory, and the offset in it."""
-        at = bisect.bisect(self._starts, address) - 1
-        if at < 0 or not size:
-            return None
-        offset = address - self._starts[at]
-        return (self._arrays[at], offset) if offset + size <= self._sizes[at] else None

@@ -10,6 +10,7 @@ import mmap
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from sys import getrefcount
 from typing import Any, Protocol
 
 import cloudpickle
@@ -35,7 +36,8 @@ from zerokernel.crossing.device_memory import holding
 from zerokernel.crossing.file_windows import FileWindows
 from zerokernel.crossing.kinds import attribute_getter, default_reduce
 from zerokernel.crossing.mapped_files import Part
-from zerokernel.crossing.shared_dicts import attributes_if_shared, set_dict
+from zerokernel.crossing.memory_map import MemoryMap
+from zerokernel.crossing.shared_dicts import ALONE, set_dict
 from zerokernel.crossing.tokens import Order
 
 Reduced = Any
@@ -62,7 +64,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self.placed: list[Any] = []
         self.shared_dicts: set[int] = set()  # attributes that travel as the very dict
         self._worlds: dict[int, functions.World] = {}
-        self._memory = arrays.MemoryMap()
+        self._memory = MemoryMap()
         self._mapped = 0
         self.known_buffers: Callable[[], Iterable[Any]] = tuple
         self.contents: Contents | None = None
@@ -225,7 +227,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return frames.recipe(obj)
 
     def reduce_storage(self, obj: Any) -> Reduced:
-        """A storage's bytes, or where they lie in an array; and its place."""
+        """A storage's bytes, or where they lie in what owns them; and its place."""
         place = placement.place_of(obj)
         reduced = self._reduce_bytes(obj)
         if place is None:
@@ -241,7 +243,7 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             self._memory.add(self.owners[self._mapped :])
             self._mapped = len(self.owners)
             under = self._memory.find(obj.data_ptr(), obj.nbytes())
-            if under is not None:
+            if under is not None and under[0] is not obj:
                 self.note(obj)
                 return (tensors.storage_over, (*under, obj.nbytes()))
         shown = self._shown_file(obj)
@@ -380,14 +382,19 @@ def _default(packer: Packer, obj: Any) -> Reduced:
     return NotImplemented
 
 
-def _of_instances(reduce: Callable[[Packer, Any], Reduced]) -> Callable[[Packer, Any], Reduced]:
-    """The reducer of a class whose instances have a ``__dict__``."""
+def _of_instances(
+    kind: Any, reduce: Callable[[Packer, Any], Reduced]
+) -> Callable[[Packer, Any], Reduced]:
+    """The reducer of a class, for instances that share their ``__dict__`` too."""
+    getter = attribute_getter(kind)
+    if getter is None:
+        return reduce
+    as_pickle_does = reduce is _default
 
     def reduced(packer: Packer, obj: Any) -> Reduced:
-        attributes = attributes_if_shared(obj)
-        if attributes is None:
-            return reduce(packer, obj)
-        return packer.sharing(obj, attributes, reduce(packer, obj))
+        if getrefcount(getter(obj)) <= ALONE:  # called for each instance
+            return NotImplemented if as_pickle_does else reduce(packer, obj)
+        return packer.sharing(obj, getter(obj), reduce(packer, obj))
 
     return reduced
 
@@ -451,10 +458,9 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
     if kind.__qualname__ == "_lru_cache_wrapper":
         return reducers.reduce_cached
     if classes.answers_for_all(kind):
-        return _of_instances(reducers.reduce_answering)
-    any_kind: Any = kind
+        return _of_instances(kind, reducers.reduce_answering)
     if classes.is_plain_instance(kind):
-        return _of_instances(reducers.reduce_instance)
-    if classes.is_pythons(kind) and default_reduce(kind) and attribute_getter(any_kind):
-        return _of_instances(_default)
+        return _of_instances(kind, reducers.reduce_instance)
+    if classes.is_pythons(kind) and default_reduce(kind):
+        return _of_instances(kind, _default)
     return _default

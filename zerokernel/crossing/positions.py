@@ -22,15 +22,38 @@ _MAKERS: tuple[Callable[[], Any], ...] = (
     lambda: iter(array.array("b", [3, 4, 5])),
 )
 _SAMPLES = {type(make()): make for make in _MAKERS}
+_OTHERS: tuple[Callable[[], Any], ...] = (
+    lambda: iter((3, 4, 5)),
+    lambda: iter("345"),
+    lambda: iter("\u00e9"),
+    lambda: iter(b"345"),
+)
 
-TYPES = frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in _SAMPLES)
-"""The types that can be placed, by name."""
+
+def _named(makers: tuple[Callable[[], Any], ...]) -> dict[str, Callable[[], Any]]:
+    kinds = ((type(make()), make) for make in makers)
+    return {f"{kind.__module__}.{kind.__qualname__}": make for kind, make in kinds}
+
+
+OVER_SEQUENCES = _named((*_MAKERS, *_OTHERS))
+"""The types that say nothing of their sequence once they are used up, by name."""
 
 
 def reduce_iterator(item: Any, in_worker: bool) -> Any:
-    """An iterator over its sequence, placed by `place`."""
+    """An iterator over its sequence, placed by `place`, or one that is used up."""
     made = item.__reduce__()
-    return made if position(item) is None else (*made, None, None, place)
+    if position(item) is None:
+        kind: Any = type(item)
+        return (used_up, (f"{kind.__module__}.{kind.__qualname__}",))
+    return (*made, None, None, place) if type(item) in _SAMPLES else made
+
+
+def used_up(name: str) -> Any:
+    """An iterator of a type that is at its end for good: pickle would make one that is not."""
+    made = OVER_SEQUENCES[name]()
+    for _ in made:
+        pass
+    return made
 
 
 def position(item: Any) -> int | None:

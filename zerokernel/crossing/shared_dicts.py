@@ -12,15 +12,6 @@ from typing import Any
 from zerokernel.crossing.kinds import attribute_getter
 
 
-def attributes_if_shared(item: Any) -> dict[str, Any] | None:
-    """The ``__dict__`` of an instance if something else refers to it too, else None."""
-    kind: Any = type(item)
-    getter = attribute_getter(kind)
-    if getter is None or sys.getrefcount(getter(item)) <= _ALONE:
-        return None
-    return getter(item)
-
-
 def set_dict(item: Any, attributes: dict[str, Any]) -> None:
     """Makes a dict the attributes of an instance, past any ``__setattr__``."""
     object.__setattr__(item, "__dict__", attributes)
@@ -32,9 +23,11 @@ class _Sample:
 
 
 def _baseline() -> int:
-    kind: Any = _Sample
+    sample = _Sample()
+    kind: Any = type(sample)
     getter: Any = attribute_getter(kind)
-    return sys.getrefcount(getter(_Sample()))
+    return sys.getrefcount(getter(sample))
 
 
-_ALONE = _baseline()
+ALONE = _baseline()
+"""What `sys.getrefcount` says of an instance's ``__dict__`` that nothing else refers to."""

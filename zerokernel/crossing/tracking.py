@@ -56,8 +56,7 @@ class Tracking:
     def take_written(self, start: int, stop: int) -> list[Range] | None:
         """The pages written since the last call or `begin`; None where nobody can tell."""
         try:
-            if self._pages.is_private(start, stop):
-                return self._pages.take_written(start, stop)
+            return self._pages.take_written(start, stop)
         except OSError:
             pass
         return None
@@ -72,5 +71,6 @@ def of_this_process() -> Tracking | None:
     process = os.getpid()
     if process not in _found:
         _found.clear()
-        _found[process] = None if pages.trial() else Tracking(Pages())
+        found = pages.best()
+        _found[process] = None if found is None else Tracking(found)
     return _found[process]

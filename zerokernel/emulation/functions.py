@@ -57,19 +57,49 @@ def has_any(values: Any) -> bool:
     return bool(_many(values)) and (_others() or any(map(_overloads, values)))
 
 
-_REPLACED = ((_unary, has_unary), (_variadic, has_variadic), (_many, has_any))
+_REPLACED = {id(_unary): has_unary, id(_variadic): has_variadic, id(_many): has_any}
+"""By address: values of modules are compared with them, some of which cannot be compared."""
+
 # Compilers look for the functions themselves.
 _LEFT = ("torch.jit", "torch._dynamo", "torch._prims", "torch._C", "torch._refs", "torch._inductor")
 
 
-def patches() -> list[Patch]:
-    """What is replaced in every module of torch that has the question in its globals."""
-    table = []
+class _Looked:
+    """The mutable state: modules that were looked at, and where they have one of the questions."""
+
+    modules: dict[str, int] = {}  # noqa: RUF012  # one for the process, as sys.modules
+    found: list[tuple[Any, str, Any]] = []  # noqa: RUF012
+
+
+def look() -> None:
+    """Finds the questions in the globals of torch's modules, those not looked at before.
+
+    To be called before a fork: it counts references to all that torch has, for which a fork
+    would copy thousands of pages.
+    """
     for name, module in list(sys.modules.items()):
         if (not name.startswith("torch.") and name != "torch") or name.startswith(_LEFT):
             continue
-        for attribute, value in list(getattr(module, "__dict__", {}).items()):
-            for before, after in _REPLACED:
-                if value is before:
-                    table.append(Patch(module, attribute, after))
-    return table
+        if _Looked.modules.get(name) == id(module):
+            continue
+        _Looked.modules[name] = id(module)
+        attributes = dict(getattr(module, "__dict__", {}))
+        # Few modules have one of them, and there are some thousand times as many attributes.
+        if _REPLACED.keys().isdisjoint(map(id, attributes.values())):
+            continue
+        for attribute, value in attributes.items():
+            if id(value) in _REPLACED:
+                _Looked.found.append((module, attribute, value))
+
+
+def patches() -> list[Patch]:
+    """What is replaced in every module of torch that has the question in its globals."""
+    look()
+    return [
+        Patch(module, attribute, _REPLACED[id(before)])
+        for module, attribute, before in _Looked.found
+        if vars(module).get(attribute) is before
+    ]
+
+
+look()

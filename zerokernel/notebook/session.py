@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class Session:
     def _start_quietly(self) -> None:
         try:
             self._connection.open()  # the first cell tries again and says what is wrong
+            importlib.import_module("zerokernel.notebook.cell_run")  # so that it needs not
         except (ZeroKernelError, OSError):
             pass
         except RuntimeError:  # an interpreter that ends lets nothing begin

@@ -20,6 +20,9 @@ _READERS = 4
 
 _PIECE = 8 << 20  # bytes that a thread reads at a time
 
+READER = "reads memory"
+"""The name of such a thread."""
+
 
 class _Extent(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
@@ -93,7 +96,7 @@ def read_all(process: int, parts: Iterable[tuple[int, memoryview]]) -> None:
             except OSError as error:
                 errors.append(error)
 
-    readers = [threading.Thread(target=read, daemon=True) for _ in range(count - 1)]
+    readers = [threading.Thread(target=read, daemon=True, name=READER) for _ in range(count - 1)]
     for reader in readers:
         reader.start()
     read()

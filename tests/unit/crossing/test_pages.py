@@ -12,10 +12,12 @@ from zerokernel.crossing.tracking import Tracking
 offered = pytest.mark.skipif(bool(pages.trial()), reason=f"not offered here: {pages.trial()}")
 
 
-@pytest.fixture
-def tracked(no_open_descriptors):
+@pytest.fixture(params=[False, True], ids=["looks for dropped pages", "is told of them"])
+def tracked(request, no_open_descriptors):
     """Tracking of its own, beside this process's."""
-    with contextlib.closing(Pages()) as opened:
+    if pages.trial(counts_dropped=request.param):
+        pytest.skip("this Linux does not tell of dropped pages")
+    with contextlib.closing(Pages(counts_dropped=request.param)) as opened:
         yield Tracking(opened)
 
 
@@ -34,6 +36,17 @@ def test_the_self_test_fails_where_the_answers_are_wrong(monkeypatch, wrong):
     """An answer that names pages that were not written, or none, counts as no answer."""
     monkeypatch.setattr(Pages, "take_written", lambda self, *args: wrong)
     assert pages.trial() == "it reports wrong pages"
+
+
+@offered
+def test_where_dropped_pages_are_not_told_of_they_are_looked_for(monkeypatch):
+    """The cheaper way is taken only where its own self-test is right."""
+    wrong = {True: "it reports wrong pages", False: ""}
+    monkeypatch.setattr(pages, "trial", lambda counts_dropped: wrong[counts_dropped])
+    found = pages.best()
+    assert found is not None
+    assert not found._counts_dropped
+    found.close()
 
 
 @offered

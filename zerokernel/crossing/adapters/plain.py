@@ -139,5 +139,5 @@ ADAPTERS: dict[str, Adapter] = {
     "builtins.module": Adapter(_module),
     "random.SystemRandom": Adapter(lambda item, in_worker: (type(item), ()), plan=ATOM),
     "xml.etree.ElementTree.Element": Adapter(_element),
-    **dict.fromkeys(positions.TYPES, Adapter(positions.reduce_iterator)),
+    **dict.fromkeys(positions.OVER_SEQUENCES, Adapter(positions.reduce_iterator)),
 }
