@@ -394,5 +394,5 @@ def test_who_is_long_gone_is_forgotten() -> None:
 )
 def test_a_policy_without_an_order_is_refused(numbers: dict[str, Any]) -> None:
     """Numbers by which nothing can be ordered are refused by name, before anybody waits."""
-    with pytest.raises(ValueError, match="half_life|unnoticed_use|'free'"):
+    with pytest.raises(ValueError, match=r"half_life|unnoticed_use|'free'"):
         Policy(**numbers)
