@@ -47,7 +47,15 @@ SLICES = [
     *(replace(one, is_cleaned=True) for one in simulated_slices(1, "large", 16 << 30)),
 ]
 USERS = dict(zip(SESSIONS, ("ada", "ada", "bob", "bob"), strict=True))
-SETBACKS = ("set aside", "changed", "does not end", "removed", "suspect", "not clean")
+SETBACKS = (
+    "set aside",
+    "changed",
+    "does not end",
+    "removed",
+    "suspect",
+    "not clean",
+    "others who used",
+)
 
 sessions = st.sampled_from(SESSIONS)
 numbers = st.integers(0, 5)
@@ -295,7 +303,7 @@ class SchedulerLife(RuleBasedStateMachine):
     def places_are_ranks(self) -> None:
         """Those who wait for a size have the places 1..n, in the order of the queue."""
         for size in self.state.queue.sizes():
-            places = [r.place for r in self.state.queue.in_order(size, self.clock())]
+            places = [r.place for r in self.state.queue.in_order(size)]
             assert places == list(range(1, len(places) + 1))
 
     @invariant()
@@ -310,11 +318,18 @@ class SchedulerLife(RuleBasedStateMachine):
         snapshot(self.state, self.clock())
 
     @invariant()
+    def what_is_due_is_watched(self) -> None:
+        """No session of which something is due is left out of those that are looked at."""
+        for session in self.state.sessions.values():
+            if self.state.policy.session_due(session) != float("inf"):
+                assert session.id in self.state.watched
+
+    @invariant()
     def no_usable_slice_idles(self) -> None:
         """A slice is not left free while somebody who could have it waits."""
         for record in self.state.slices.values():
             if record.lease is None and not record.set_aside:
-                for request in self.state.queue.in_order(record.slice.size, self.clock()):
+                for request in self.state.queue.in_order(record.slice.size):
                     assert not request.session.connected or request.session.lease is not None
 
     def teardown(self) -> None:

@@ -23,11 +23,12 @@ from zerokernel.broker.scheduling.events import (
     WorkerAdopted,
 )
 from zerokernel.broker.scheduling.policy import Policy
-from zerokernel.broker.scheduling.records import Slice
+from zerokernel.broker.scheduling.records import Account, Slice
 from zerokernel.broker.scheduling.snapshot import snapshot
 from zerokernel.broker.scheduling.state import SchedulerState
 
 __all__ = [
+    "Account",
     "Action",
     "Beats",
     "Clean",

@@ -14,7 +14,12 @@ STUCK = "The notebook's previous worker was killed and does not end. Restart the
 
 
 def refusal(
-    session: Session, message: RequestLease, size: str, there: Sequence[Slice], policy: Policy
+    session: Session,
+    message: RequestLease,
+    size: str,
+    there: Sequence[Slice],
+    policy: Policy,
+    overfull: str = "",
 ) -> tuple[str, str] | None:
     """Gives code and reason of the refusal, None where the request may wait.
 
@@ -24,6 +29,7 @@ def refusal(
         size: The size that it means, "" where none here has what is asked.
         there: What there is, a slice a size, smallest first.
         policy: The limits.
+        overfull: Why its user or group may have no request more in the queue.
     """
     duration, longest = message.duration, policy.longest
     if not (math.isfinite(duration) and 0 < duration <= longest):
@@ -35,6 +41,8 @@ def refusal(
         return "UnknownSize", impossible(message, there)
     if session.waiting >= policy.waiting_per_session:
         return "RequestRefused", f"The notebook has {session.waiting} requests waiting already."
+    if overfull:
+        return "RequestRefused", overfull
     if session.failed_starts >= policy.failing_starts:
         return "WorkerStartFailed", (
             f"The notebook's worker failed to start {session.failed_starts} times in a row, so "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zerokernel.broker.scheduling.records import Lease, Request, Session, SliceRecord, Worker
+from zerokernel.broker.scheduling.records import Account, Request, Session, SliceRecord, Worker
 from zerokernel.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ def adopt(state: SchedulerState, event: WorkerAdopted, now: float) -> None:
     """
     kept = event.kept
     session = state.sessions.setdefault(
-        kept.session, Session(kept.session, _NAMELESS, event.user, connected=False, lost_at=now)
+        kept.session,
+        Session(kept.session, _NAMELESS, Account(event.user), connected=False, lost_at=now),
     )
     session.worker = Worker(kept.process)
+    state.watch(session)
     if not kept.slice_id:
         return
     record = state.slices.get(kept.slice_id)
@@ -46,7 +48,7 @@ def _take_lease(
     # The lease keeps its id, which ends with the number that its request once had.
     arrival = int(kept.lease.rpartition(".")[2])
     request = Request(kept.request, session, record.slice.size, kept.limit, arrival, granted)
-    lease = Lease(request, record, granted_at=granted, limit=kept.limit)
+    lease = state.assign(request, record)
+    lease.granted_at, lease.limit = granted, kept.limit
     lease.started_at = begun if kept.ran >= 0 else None
-    record.lease = session.lease = lease
     state.out.reserve(lease)

@@ -27,12 +27,17 @@ from zerokernel.messages import (
 
 @dataclass(frozen=True)
 class SessionConnected:
-    """A notebook opened its session, or came back to it; `requests` are those it still wants."""
+    """A notebook opened its session, or came back to it; `requests` are those it still wants.
+
+    With `user`, `group` and `tier` are the `Account` for which it asks.
+    """
 
     session: str
     name: str
     user: str
     requests: tuple[str, ...] = ()
+    group: str = ""
+    tier: str = ""
 
 
 @dataclass(frozen=True)

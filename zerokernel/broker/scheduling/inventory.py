@@ -48,7 +48,7 @@ def set_aside(state: SchedulerState, event: SliceSetAside, now: float) -> None:
 def _refuse_missing_sizes(state: SchedulerState) -> None:
     there = state.sizes()
     for size in state.queue.sizes():
-        for request in [] if size in there else state.queue.in_order(size, 0.0):
+        for request in [] if size in there else state.queue.in_order(size):
             state.queue.remove(request)
             why = f"The last slice of size {size!r} was removed."
             state.out.refuse(request.session, request.id, "UnknownSize", why)

@@ -20,7 +20,7 @@ def extend_limit(state: SchedulerState, event: LimitNear) -> None:
     lease, policy = state.live(event.session, event.lease), state.policy
     if lease is None or lease.request.firm or not policy.extend_limits:
         return
-    if any(r.session is not lease.session for r in state.queue.of_size(lease.request.size)):
+    if state.queue.others_wait(lease.session, lease.request.size):
         return
     lease.limit += min(lease.request.duration, policy.extension_seconds)
     state.queue.changed.add(lease.request.size)

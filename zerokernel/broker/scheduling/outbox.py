@@ -29,6 +29,8 @@ from zerokernel.messages import (
     WorkerGone,
 )
 
+_OVERTAKEN = "others who used less recently, or ask for less time, come first"
+
 
 class Outbox:
     """Collects actions.
@@ -109,7 +111,7 @@ class Outbox:
     def place(self, request: Request, place: int, starts_in: float | None, reason: str) -> None:
         """Tells a waiting request's place, if place or reason changed."""
         if 0 < request.place < place:
-            request.setback = self.setback
+            request.setback = self.setback or _OVERTAKEN
         if request.setback:
             reason = f"{request.setback}; {reason}"
         if (place, reason) == (request.place, request.reason):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from zerokernel.broker.scheduling.records import Lease, Session
 from zerokernel.lifecycle import Cause
+
+# Weights smaller than the quotas' 1 : 5, which are what a tier is paid for: twice the weight
+# is twice the share where all wait, and for the same use a turn one half-life earlier.
+TIERS: Mapping[str, float] = {"anonymous": 0.5, "free": 1.0, "pro": 2.0, "enterprise": 4.0}
 
 
 @dataclass(frozen=True)
 class Policy:
     """Times in seconds.
+
+    Raises ValueError where a number that is divided by is not above zero.
 
     Attributes:
         park_seconds: How long a worker stays parked before it is ended.
@@ -34,6 +41,19 @@ class Policy:
         answers_per_session: Ended requests remembered, so that a repeat gets its answer.
         scrub: When the memory of a slice is overwritten before another session has it:
             "between users", "always", "never". That it is free is verified in any case.
+        half_life: In this time what was used counts half; docs/fairness.md has the formula.
+        unnoticed_use: Recent use up to so many weighed seconds does not delay.
+        longest_delay: Recent use, however much, delays a request no longer than this.
+        short_bonus: What a request for next to no time is ahead of one for a very long time.
+        short_limit: A request for this time has half of that.
+        tiers: Weight by tier; of a tier that is not named it is 1.
+        strict_tiers: Whether a tier of less weight is served only where none of more waits.
+        size_factors: What a second on a slice counts, by size; 1 where not named.
+        leases_per_user, leases_per_group: That may be held at once; 0 is no limit.
+        waiting_per_user, waiting_per_group: Requests in the queue; 0 is no limit.
+        places_at_once: While no more wait, each place is told as it changes.
+        places_seconds: Else places are told no more often than this.
+        places_told: Of more who wait for a size, the first so many are told their place.
     """
 
     park_seconds: float = 600.0
@@ -51,6 +71,36 @@ class Policy:
     waiting_per_session: int = 100
     answers_per_session: int = 64
     scrub: str = "between users"
+    half_life: float = 1200.0
+    unnoticed_use: float = 60.0
+    longest_delay: float = 7200.0
+    short_bonus: float = 120.0
+    short_limit: float = 60.0
+    tiers: Mapping[str, float] = field(default_factory=lambda: dict(TIERS), hash=False)
+    strict_tiers: bool = False
+    size_factors: Mapping[str, float] = field(default_factory=dict, hash=False)
+    leases_per_user: int = 0
+    leases_per_group: int = 0
+    waiting_per_user: int = 0
+    waiting_per_group: int = 0
+    places_at_once: int = 32
+    places_seconds: float = 0.5
+    places_told: int = 1000
+
+    def __post_init__(self) -> None:
+        divisors = {"half_life": self.half_life, "unnoticed_use": self.unnoticed_use}
+        divisors |= {f"the weight of {tier!r}": weight for tier, weight in self.tiers.items()}
+        for name, number in divisors.items():
+            if not (math.isfinite(number) and number > 0):
+                raise ValueError(f"{name} must be above zero and finite, not {number}.")
+
+    def weight(self, tier: str) -> float:
+        """Gives a tier's weight."""
+        return self.tiers.get(tier, 1.0)
+
+    def counts(self, seconds: float, size: str, tier: str) -> float:
+        """Gives what seconds on a slice of that size count as use."""
+        return seconds * self.size_factors.get(size, 1.0) / self.weight(tier)
 
     def lease_due(self, lease: Lease) -> float:
         """Gives when the scheduler itself must end a lease: the supervisor should have."""

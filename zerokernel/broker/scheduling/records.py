@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from zerokernel.messages import LeaseEnded, Refused
 
@@ -46,6 +47,25 @@ class Slice:
         return f"{self.name} · {-(-self.memory // (1 << 30))} GB"
 
 
+@dataclass(frozen=True)
+class Account:
+    """For whom a session asks, as whoever let it in knows.
+
+    Attributes:
+        group: Whose members count as one beside other groups; "" for a user who has none.
+        tier: By it the policy weighs what is used; "" weighs 1.
+    """
+
+    user: str
+    group: str = ""
+    tier: str = ""
+
+    @property
+    def party(self) -> tuple[str, str]:
+        """Who takes turns with others: the group, or the user who has none."""
+        return (self.group, "") if self.group else ("", self.user)
+
+
 @dataclass
 class Worker:
     """A session's worker process, from its fork to the report of its end.
@@ -70,7 +90,7 @@ class Session:
 
     id: str
     name: str
-    user: str
+    account: Account
     connected: bool = True
     closed: bool = False
     lost_at: float | None = None
@@ -79,6 +99,11 @@ class Session:
     waiting: int = 0
     failed_starts: int = 0
     answers: OrderedDict[str, LeaseEnded | Refused] = field(default_factory=OrderedDict)
+
+    @property
+    def user(self) -> str:
+        """Whose it is; "" where that is not known yet."""
+        return self.account.user
 
     @property
     def stuck(self) -> bool:
@@ -92,6 +117,8 @@ class Request:
 
     Attributes:
         firm: Its limit is not extended.
+        beyond_quota: It is served only where nobody within quota waits.
+        since: When it came by the queue's own clock, which never goes back.
         place: What its notebook was told last, as ``reason``; 0 before that.
         setback: Why its place became worse, until its notebook was told.
     """
@@ -103,9 +130,25 @@ class Request:
     arrival: int
     arrived_at: float
     firm: bool = False
+    beyond_quota: bool = False
+    since: float | None = None
     place: int = 0
     reason: str = ""
     setback: str = ""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a lease counts as recent use while it lasts.
+
+    Attributes:
+        amount: Weighed seconds.
+        at: Since when, by the queue's clock.
+    """
+
+    account: Account
+    amount: float
+    at: float
 
 
 @dataclass
@@ -117,6 +160,7 @@ class Lease:
         ended_at: When its task's last line was over; results may still be on their way.
         ended_after: Seconds that the task had run by then.
         spoiled: Why it is not charged, whatever becomes of it; "" where it is.
+        counted: What it counts as use, to whom, and since when, until it ends.
     """
 
     request: Request
@@ -128,8 +172,9 @@ class Lease:
     release_at: float | None = None
     limit: float = 0.0
     spoiled: str = ""
+    counted: Counted | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Made from the request's id, and unique also where a notebook uses that again."""
         return f"{self.request.id}.{self.request.arrival}"

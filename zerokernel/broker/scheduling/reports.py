@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zerokernel.broker.scheduling.records import Session, Worker
+from zerokernel.broker.scheduling.records import Account, Session, Worker
 from zerokernel.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def forked(state: SchedulerState, event: WorkerForked, now: float) -> None:
     if session is None:
         # It closed while its worker was forked. Kept, so that if it comes back it does
         # not get a lease for the worker that is told to end here.
-        session = Session(event.session, "", "", connected=False, closed=True)
+        session = Session(event.session, "", Account(""), connected=False, closed=True)
         state.sessions[session.id] = session
     if session.worker is None:
         session.worker = Worker(event.process)

@@ -37,7 +37,8 @@ def _requested(state: SchedulerState, session: Session, message: RequestLease, n
         return
     there = state.offers()
     size = choose(message, there)
-    refused = refusal(session, message, size, there, state.policy)
+    overfull = state.queue.standings.overfull(session.account)
+    refused = refusal(session, message, size, there, state.policy, overfull)
     if refused is None and state.find_request(message.request) is not None:
         refused = "RequestRefused", "Another notebook uses this request's id."
     if refused is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zerokernel.broker.scheduling.records import Session
+from zerokernel.broker.scheduling.records import Account, Session
 from zerokernel.broker.scheduling.requests import release
 from zerokernel.lifecycle import Cause
 
@@ -17,10 +17,14 @@ def connected(state: SchedulerState, event: SessionConnected, now: float) -> Non
     """A notebook is here, for the first time or again; what is granted to it is told again."""
     session = state.sessions.get(event.session)
     if session is None:
-        state.sessions[event.session] = Session(event.session, event.name, event.user)
+        account = Account(event.user, event.group, event.tier)
+        state.sessions[event.session] = Session(event.session, event.name, account)
         return
-    session.name, session.user = event.name, session.user or event.user
+    session.name = event.name
+    user = session.user or event.user
+    state.queue.change_account(session, Account(user, event.group, event.tier))
     session.connected, session.closed, session.lost_at = True, False, None
+    state.queue.refresh(session)
     _withdraw_others(state, session, event.requests, now)
     if session.lease is not None and session.lease.granted_at is not None:
         state.out.granted(session.lease)
@@ -47,6 +51,8 @@ def lost(state: SchedulerState, event: SessionLost, now: float) -> None:
     if session is None or not session.connected:
         return
     session.connected, session.lost_at = False, now
+    state.queue.refresh(session)
+    state.watch(session)
     if not state.policy.kernel_grace_seconds:
         close(state, session, now)
 

@@ -59,8 +59,8 @@ def _slice_state(record: SliceRecord) -> str:
 def _queue(state: SchedulerState, now: float) -> list[dict[str, Any]]:
     rows = []
     for size in state.queue.sizes():
-        requests = state.queue.in_order(size, now)
-        slices = [r for r in state.slices.values() if r.slice.size == size]
+        requests = state.queue.in_order(size)
+        slices = state.of_size(size)
         starts = expected_starts(requests, slices, now)
         for place, (request, start) in enumerate(zip(requests, starts, strict=True), 1):
             rows.append(
@@ -85,6 +85,8 @@ def _session(session: Session, now: float) -> dict[str, Any]:
         "session": session.id,
         "name": session.name,
         "user": session.user,
+        "group": session.account.group,
+        "tier": session.account.tier,
         "connected": session.connected,
         "lease": lease.id if lease is not None else "",
         "slice": lease.slice.slice.name if lease is not None else "",

@@ -39,7 +39,8 @@ from zerokernel.broker.scheduling.records import (
     Worker,
 )
 from zerokernel.broker.scheduling.sizes import offers
-from zerokernel.broker.scheduling.waiting import Queue, expected_starts, explain
+from zerokernel.broker.scheduling.telling import Teller
+from zerokernel.broker.scheduling.waiting import Queue
 from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
     Bind,
@@ -72,10 +73,13 @@ class SchedulerState:
         # All mutable state: these, and the records in them.
         self.slices: dict[str, SliceRecord] = {s.id: SliceRecord(s) for s in slices}
         self.sessions: dict[str, Session] = {}
-        self.queue = Queue()
+        self.queue = Queue(self.policy)
         self.arrivals = arrivals
+        # Sessions of which something may be due: others are not looked at.
+        self.watched: dict[str, Session] = {}
         self._forgotten: list[str] = []
         self.out = Outbox(self.policy.answers_per_session)
+        self._teller = Teller(self)
 
     def __repr__(self) -> str:
         leased = sum(one.lease is not None for one in self.slices.values())
@@ -92,19 +96,25 @@ class SchedulerState:
         """Gives the sizes that may be asked for, smallest first."""
         return tuple(one.size for one in self.offers())
 
+    def of_size(self, size: str) -> list[SliceRecord]:
+        """Gives the slices of a size."""
+        return [one for one in self.slices.values() if one.slice.size == size]
+
     def handle(self, event: Event, now: float) -> list[Action]:
         """Takes an event in and gives what must be done, in order."""
+        self.queue.standings.pass_time(now)
         _HANDLERS[type(event)](self, event, now)
         self._advance_leases(now)
         self._assign_free_slices(now)
         self._park_idle_workers(now)
-        self._tell_places(now)
+        self._teller.tell(now)
         return self.out.take()
 
     def next_deadline(self) -> float | None:
         """Gives the time at which a `Tick` is needed, None if nothing is due."""
         times = [self.policy.lease_due(r.lease) for r in self.slices.values() if r.lease]
-        times += [self.policy.session_due(s) for s in self.sessions.values()]
+        times += [due for _, due in self._sessions_due()]
+        times.append(self._teller.due)
         return min((t for t in times if t != math.inf), default=None)
 
     def find_request(self, request: str) -> Session | None:
@@ -121,10 +131,18 @@ class SchedulerState:
         granted = lease is not None and lease.granted_at is not None
         return lease if granted and lease is not None and lease.id == lease_id else None
 
+    def why(self, request: str, now: float) -> str:
+        """Says why a waiting request waits where it does, and when a slice is expected to be free.
+
+        "" where no such request waits.
+        """
+        return self._teller.why(request, now)
+
     def forget_if_over(self, session: Session) -> None:
         """Forgets a session that is closed and has no worker any more."""
         if session.closed and session.worker is None:
             self.sessions.pop(session.id, None)
+            self.watched.pop(session.id, None)
             self._forgotten.append(session.id)
 
     def take_forgotten(self) -> list[str]:
@@ -138,9 +156,20 @@ class SchedulerState:
         for record in list(self.slices.values()):
             if record.lease is not None and now >= self.policy.lease_due(record.lease):
                 self.cut_short(record.lease, self.policy.overdue(record.lease), now)
-        for session in list(self.sessions.values()):
+        for session, _ in self._sessions_due():
             while now >= self.policy.session_due(session):
                 self._session_is_due(session, now)
+
+    def _sessions_due(self) -> list[tuple[Session, float]]:
+        """Gives of which sessions something is due, and when."""
+        due = [(one, self.policy.session_due(one)) for one in self.watched.values()]
+        due = [pair for pair in due if pair[1] != math.inf]
+        self.watched = {one.id: one for one, _ in due}
+        return due
+
+    def watch(self, session: Session) -> None:
+        """Has a session looked after that was lost, or whose worker is parked or told to end."""
+        self.watched[session.id] = session
 
     def _session_is_due(self, session: Session, now: float) -> None:
         if session.lost_at is not None and now >= (
@@ -168,24 +197,26 @@ class SchedulerState:
 
     def _assign_free_slices(self, now: float) -> None:
         """The only place where a request gets a slice."""
-        for size in self.queue.sizes():
-            free = [r for r in self.slices.values() if r.is_free and r.slice.size == size]
-            for request in self.queue.in_order(size, now) if free else ():
-                session = request.session
-                if not session.connected or session.lease is not None:
-                    continue
-                record = min(free, key=lambda one: one.preference(session))
+        vacant = [one for one in self.slices.values() if one.lease is None]
+        for size in self.queue.sizes() if vacant else ():
+            free = [one for one in vacant if one.slice.size == size and one.is_free]
+            while free and (request := self.queue.first(size)) is not None:
+                record = _preferred(free, request.session)
                 free.remove(record)
-                self.queue.remove(request)
-                record.lease = session.lease = Lease(request, record)
-                self._advance(session.lease, now)
-                if not free:
-                    break
+                self._advance(self.assign(request, record), now)
+
+    def assign(self, request: Request, record: SliceRecord) -> Lease:
+        """Has a request hold a slice, and its session no other."""
+        lease = record.lease = request.session.lease = Lease(request, record)
+        self.queue.began(lease)
+        return lease
 
     def _advance_leases(self, now: float) -> None:
-        for record in list(self.slices.values()):
-            if record.lease is not None and record.lease.granted_at is None:
-                self._advance(record.lease, now)
+        leases = [one.lease for one in self.slices.values() if one.lease is not None]
+        for lease in [one for one in leases if one.granted_at is None]:
+            # What was advanced before it may have ended it.
+            if lease.slice.lease is lease and lease.granted_at is None:
+                self._advance(lease, now)
 
     def _advance(self, lease: Lease, now: float) -> None:
         """Grants the lease once no worker is in the way; ends those that are."""
@@ -231,6 +262,8 @@ class SchedulerState:
         ran = min(max(0.0, ran), held) if math.isfinite(ran) else held
         session = lease.session
         lease.slice.lease = session.lease = None
+        blameless = lease.spoiled or reason == Cause.DEVICE_LOST
+        self.queue.ended(lease, 0.0 if blameless else held)
         if reason == Cause.START_FAILED:
             session.failed_starts += 1
         charged = ran if rule_of(reason).charged and not lease.spoiled else 0.0
@@ -258,6 +291,7 @@ class SchedulerState:
     def take_back(self, lease: Lease) -> Request:
         """Undoes the assignment of a slice that was not granted yet."""
         lease.slice.lease = lease.session.lease = None
+        self.queue.ended(lease, 0.0)
         self.queue.changed.add(lease.slice.slice.size)
         return lease.request
 
@@ -270,6 +304,7 @@ class SchedulerState:
             return
         else:
             session.worker.stopping_at = now
+            self.watch(session)
         self.out.order(session.id, StopWorker(session.id, cause, _process(session)))
 
     def requeue_from_unusable(self) -> None:
@@ -291,14 +326,14 @@ class SchedulerState:
 
     def drop_removed(self) -> None:
         """Forgets slices that were removed and are not in use any more."""
-        for record in list(self.slices.values()):
+        for record in [one for one in self.slices.values() if one.removed]:
             in_use = record.lease is not None or record.occupant is not None or record.cleaning
-            if record.removed and not in_use:
+            if not in_use:
                 del self.slices[record.slice.id]
 
     def _park_idle_workers(self, now: float) -> None:
-        for record in self.slices.values():
-            session = record.occupant if record.lease is None else None
+        for record in [one for one in self.slices.values() if one.lease is None]:
+            session = record.occupant
             worker = session.worker if session is not None else None
             if session is None or worker is None or worker.stopping_at is not None:
                 continue
@@ -306,16 +341,8 @@ class SchedulerState:
                 self.stop(session, "evicted: its slice was removed", now)
             elif worker.parked_at is None:
                 worker.parked_at, worker.memory = now, 0
+                self.watch(session)
                 self.out.order(session.id, Park(session.id, _process(session)))
-
-    def _tell_places(self, now: float) -> None:
-        for size in sorted(self.queue.changed):
-            requests = self.queue.in_order(size, now)
-            slices = [r for r in self.slices.values() if r.slice.size == size]
-            starts = expected_starts(requests, slices, now)
-            for place, (request, start) in enumerate(zip(requests, starts, strict=True), 1):
-                self.out.place(request, place, start, explain(request, place, slices))
-        self.queue.changed.clear()
 
 
 _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
@@ -337,6 +364,10 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     SliceCleaned: cleaning.cleaned,
     Tick: SchedulerState._tick,
 }
+
+
+def _preferred(free: Iterable[SliceRecord], session: Session) -> SliceRecord:
+    return min(free, key=lambda one: one.preference(session))
 
 
 def _process(session: Session) -> int:

@@ -3,41 +3,150 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from zerokernel.broker.scheduling import order
-from zerokernel.broker.scheduling.records import Lease, Request, SliceRecord
+from zerokernel.broker.scheduling.line import Line, Place
+from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.records import Account, Lease, Request, Session, SliceRecord
+from zerokernel.broker.scheduling.standing import Standings
 
 
 class Queue:
-    """The requests that wait, by size."""
+    """The requests that wait: for each size a line before each wall (`order.wall`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self.standings = Standings(self.policy)
         self._requests: dict[str, Request] = {}
-        self._by_size: dict[str, dict[str, Request]] = {}
-        # Sizes whose places may have changed since they were last told.
+        self._by_session: dict[str, dict[str, Request]] = {}
+        self._lines: dict[str, dict[tuple[bool, float], Line]] = {}
+        self._waiting: Counter[str] = Counter()
+        # Sizes whose places may have changed since they were last told; who was told none yet.
         self.changed: set[str] = set()
+        self.untold: dict[str, Request] = {}
 
     def __len__(self) -> int:
         return len(self._requests)
 
+    # --- who waits ----------------------------------------------------------------------
+
     def add(self, request: Request) -> None:
         """Puts a request in."""
+        if request.since is None:
+            request.since = self.standings.time
+        session = request.session
         self._requests[request.id] = request
-        self._by_size.setdefault(request.size, {})[request.id] = request
-        request.session.waiting += 1
+        self._by_session.setdefault(session.id, {})[request.id] = request
+        self._waiting[request.size] += 1
+        session.waiting += 1
+        self.standings.waits(session.account, 1)
+        self._file(request)
+        if not request.place:
+            self.untold[request.id] = request
         self.changed.add(request.size)
 
     def remove(self, request: Request) -> None:
         """Takes a request out."""
+        self._take_out(request)
+        self.refresh(request.session, request.size)
+
+    def _take_out(self, request: Request) -> None:
+        session = request.session
+        self._line_of(request).remove(request)
         del self._requests[request.id]
-        del self._by_size[request.size][request.id]
-        request.session.waiting -= 1
+        del self._by_session[session.id][request.id]
+        if not self._by_session[session.id]:
+            del self._by_session[session.id]
+        self._waiting[request.size] -= 1
+        session.waiting -= 1
+        self.standings.waits(session.account, -1)
+        self.untold.pop(request.id, None)
         self.changed.add(request.size)
+
+    def _file(self, request: Request) -> None:
+        lines = self._lines.setdefault(request.size, {})
+        wall = order.wall(request, self.policy)
+        if wall not in lines:
+            lines[wall] = Line(self.standings, self.policy)
+            # Kept sorted: there are few.
+            self._lines[request.size] = dict(sorted(lines.items()))
+        self._lines[request.size][wall].add(request)
+
+    def _line_of(self, request: Request) -> Line:
+        return self._lines[request.size][order.wall(request, self.policy)]
+
+    def set_beyond_quota(self, request: Request, beyond: bool) -> None:
+        """Puts a waiting request behind everything within quota, or back among it."""
+        self._line_of(request).remove(request)
+        self.refresh(request.session, request.size)
+        request.beyond_quota = beyond
+        self._file(request)
+        self.changed.add(request.size)
+
+    def change_account(self, session: Session, account: Account) -> None:
+        """Has a session ask for another account, also with what it has waiting."""
+        if account == session.account:
+            return
+        waiting = self.of_session(session.id)
+        for request in waiting:
+            self.remove(request)
+        session.account = account
+        for request in waiting:
+            self.add(request)
+
+    def refresh(self, session: Session, size: str = "") -> None:
+        """Takes in that a session came, was lost, or has a lease or none."""
+        self._refresh(session.account, session.id, size)
+
+    def _refresh(self, account: Account, session: str, size: str = "") -> None:
+        for one in [size] if size else self._lines:
+            for line in self._lines[one].values():
+                if line.refresh(account, session):
+                    self.changed.add(one)
+
+    # --- who is served ------------------------------------------------------------------
+
+    def began(self, lease: Lease) -> None:
+        """A lease is its session's and its request waits no longer.
+
+        Its limit counts as used until it ends.
+        """
+        request, account = lease.request, lease.session.account
+        if self._requests.get(request.id) is request:
+            self._take_out(request)
+        self.standings.began(lease)
+        for line in self._lines.get(request.size, {}).values():
+            line.served(account)
+        self._refresh(account, lease.session.id)
+
+    def ended(self, lease: Lease, used: float) -> None:
+        """A lease is over.
+
+        Args:
+            lease: Which, already taken from its session.
+            used: Seconds that count as used.
+        """
+        session = lease.session
+        if account := self.standings.ended(lease, used):
+            self._refresh(account, session.id)
+        if account != session.account:
+            self.refresh(session)
+
+    def first(self, size: str) -> Request | None:
+        """Gives the next for a slice of that size, None where nobody could have one now."""
+        for line in self._lines.get(size, {}).values():
+            if (request := line.first()) is not None:
+                return request
+        return None
+
+    # --- questions ----------------------------------------------------------------------
 
     def tell_again(self, request: Request) -> None:
         """Has a request's place told even if it did not change."""
-        request.place, request.reason = 0, ""
+        request.reason = ""
+        self.untold[request.id] = request
         self.changed.add(request.size)
 
     def find(self, request: str) -> Request | None:
@@ -46,20 +155,29 @@ class Queue:
 
     def of_session(self, session: str) -> list[Request]:
         """Gives what a session has waiting."""
-        return [one for one in self._requests.values() if one.session.id == session]
+        return list(self._by_session.get(session, {}).values())
 
-    def of_size(self, size: str) -> list[Request]:
-        """Gives those who wait for a size, in no order."""
-        return list(self._by_size.get(size, {}).values())
+    def others_wait(self, session: Session, size: str) -> bool:
+        """Whether anybody but that session waits for a size."""
+        own = sum(one.size == size for one in self.of_session(session.id))
+        return self._waiting[size] > own
+
+    def waiting_for(self, size: str) -> int:
+        """Gives how many wait for a size."""
+        return self._waiting[size]
 
     def sizes(self) -> list[str]:
         """Gives the sizes that somebody waits for."""
-        return [size for size, requests in self._by_size.items() if requests]
+        return [size for size, count in self._waiting.items() if count]
 
-    def in_order(self, size: str, now: float) -> list[Request]:
+    def places(self, size: str) -> Iterator[Place]:
+        """Gives those who wait for a size, next one first, as each is asked for."""
+        for line in list(self._lines.get(size, {}).values()):
+            yield from line.in_order()
+
+    def in_order(self, size: str) -> list[Request]:
         """Gives those who wait for a size, next one first."""
-        requests = self._by_size.get(size, {}).values()
-        return sorted(requests, key=lambda one: order.key(one, now))
+        return [place.request for place in self.places(size)]
 
 
 def remaining(lease: Lease, now: float) -> float:
@@ -87,21 +205,3 @@ def expected_starts(
         starts.append(ends[0])
         heapq.heapreplace(ends, ends[0] + request.duration)
     return starts
-
-
-def explain(request: Request, place: int, slices: Sequence[SliceRecord]) -> str:
-    """Says in words for the user why a request waits where it does."""
-    usable = [one for one in slices if not one.set_aside]
-    if not usable:
-        why = "; ".join(sorted({one.set_aside for one in slices}))
-        return f"no slice of size {request.size!r} is usable now: {why}"
-    if place > 1:
-        return f"first come, first served: {place - 1} before you"
-    if request.session.lease is not None:
-        return "your notebook's previous cell still holds its lease"
-    if len(usable) > 1:
-        return f"next: all {len(usable)} slices of size {request.size!r} are in use"
-    if usable[0].cleaning:
-        return f"next: the memory of {usable[0].slice.name} is being verified"
-    holder = usable[0].lease
-    return f"next: {usable[0].slice.name} is used by {holder.session.name!r}" if holder else "next"
