@@ -97,6 +97,11 @@ class Draft:
         places = memo.places(self.packer, labels.keys())
         return {base + place: labels[owner] for owner, place in places.items()}
 
+    def shared_dicts(self, number: int) -> set[int]:
+        """The tokens of attributes that went as the very dict, and are known as such."""
+        base, shared = number * SPACE, self.packer.shared_dicts
+        return {base + place for place in memo.places(self.packer, shared).values()}
+
     def finish(self, absent: dict[str, str]) -> Shipment:
         """The shipment."""
         payload = self.stream.getvalue()

@@ -22,6 +22,7 @@ from zerokernel.crossing.shipment import (
     NAMES,
     apply,
     envelope_ids,
+    instance_dicts,
     present,
 )
 from zerokernel.crossing.undisturbed import undisturbed
@@ -274,12 +275,15 @@ class Staged:
                 if number in numbers:
                     replica.labels[token] = numbers[number]
         self._labels = []
+        known = self._end["shared_dicts"]
         self._changes, self._names = [], {}
         self._tokens, self._objects, self._end = [], [], {}
         written = written | replica.snapshot.holders(gone) - replica.stale
         replica.ledger.forget(gone)
         replica.ledger.release()
-        replica.take_in(tokens, objects, written, envelope_ids(self._envelopes))
+        shared = {id(item) for token, item in zip(tokens, objects, strict=True) if token in known}
+        skip = envelope_ids(self._envelopes) | instance_dicts(objects, shared)
+        replica.take_in(tokens, objects, written, skip)
         del tokens, objects
         self._envelopes = []
         replica.ledger.release()

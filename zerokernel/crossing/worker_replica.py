@@ -332,6 +332,7 @@ class WorkerReplica:
             "worker_only": worker_only,
             "notes": self._came_home(draft.packer.placed),
             "buffers": [(owner, self._hashes(draft, owner)) for owner in draft.packer.owners],
+            "shared_dicts": draft.shared_dicts(self._number),
         }
 
     def _came_home(self, storages: Iterable[Any]) -> list[str]:
