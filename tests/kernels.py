@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,21 @@ PATIENCE = 60.0
 
 class KernelStuck(AssertionError):
     """The kernel died or said nothing for as long as the test was ready to wait."""
+
+
+def joined(outputs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The outputs with the pieces of a stream joined: how many there are is a matter of time."""
+    found: list[dict[str, Any]] = []
+    for output in outputs:
+        last = found[-1] if found else {}
+        if output["type"] == "stream" and (last.get("type"), last.get("name")) == (
+            "stream",
+            output["name"],
+        ):
+            last["text"] += output["text"]
+        else:
+            found.append(dict(output))
+    return found
 
 
 @dataclass

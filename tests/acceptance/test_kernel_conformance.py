@@ -14,6 +14,8 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager, start_new_kernel
 
+from tests.kernels import joined
+
 TIMEOUT = 60
 
 
@@ -61,7 +63,7 @@ class Kernel:
         self.manager, self.client = manager, client
 
     def run(self, code: str, **how: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Executes; gives the reply's content and all outputs."""
+        """Executes; gives the reply's content and all outputs, streams in one piece."""
         outputs: list[dict[str, Any]] = []
 
         def keep(message: dict[str, Any]) -> None:
@@ -71,7 +73,7 @@ class Kernel:
         reply = self.client.execute_interactive(
             code, timeout=TIMEOUT, output_hook=keep, allow_stdin=False, **how
         )
-        return reply["content"], outputs
+        return reply["content"], joined(outputs)
 
     def value(self, expression: str) -> str:
         reply, _ = self.run("", user_expressions={"v": expression})

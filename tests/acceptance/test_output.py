@@ -54,7 +54,7 @@ def test_the_status_line_can_be_switched_off(kernel, before, line):
     """For a cell by option, for a notebook by configuration."""
     assert kernel.run(before or "pass").status == "ok"
     run = kernel.run(f"{line}\nprint('only this')")
-    assert [o["type"] for o in run.outputs] == ["stream"]
+    assert {o["type"] for o in run.outputs} == {"stream"}
     assert run.status == "ok"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.differential import observer
 from tests.differential.program import Cell, Program
-from tests.kernels import ROOT, Kernel, KernelStuck, Run
+from tests.kernels import ROOT, Kernel, KernelStuck, Run, joined
 
 ALL_LIBRARIES = "numpy, torch" if importlib.util.find_spec("torch") else "numpy"
 """What a kernel is started with, of what is installed here."""
@@ -160,26 +160,15 @@ class Side:
 
 def outputs_of(run: Run) -> list[dict[str, Any]]:
     """The outputs without zerokernel's own, with the pieces of a stream joined."""
-    joined: list[dict[str, Any]] = []
     displays: dict[str, str] = {}
-    for output in run.outputs:
-        if "zerokernel" in (output.get("metadata") or {}):
-            continue
-        output = dict(output)
-        last = joined[-1] if joined else {}
-        if output["type"] == "stream" and (last.get("type"), last.get("name")) == (
-            "stream",
-            output["name"],
-        ):
-            last["text"] += output["text"]
-            continue
+    found = joined(o for o in run.outputs if "zerokernel" not in (o.get("metadata") or {}))
+    for output in found:
         # Ids of displays are random where the program does not choose them.
         transient = output.get("transient") or {}
         if identity := transient.get("display_id"):
             name = displays.setdefault(identity, f"display {len(displays)}")
             output["transient"] = {**transient, "display_id": name}
-        joined.append(output)
-    return joined
+    return found
 
 
 class Pair:

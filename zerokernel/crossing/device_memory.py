@@ -111,9 +111,8 @@ def finish() -> None:
     cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     if cuda is not None and cuda.is_initialized():
         for index in range(cuda.device_count()):
-            if cuda.memory_reserved(
-                index
-            ):  # to wait for one that is not used would begin to use it
+            # To wait for one that is not used would begin to use it.
+            if cuda.memory_reserved(index):
                 cuda.synchronize(index)
 
 

@@ -385,9 +385,12 @@ def _default(packer: Packer, obj: Any) -> Reduced:
 def _of_instances(
     kind: Any, reduce: Callable[[Packer, Any], Reduced]
 ) -> Callable[[Packer, Any], Reduced]:
-    """The reducer of a class, for instances that share their ``__dict__`` too."""
+    """The reducer of a class, for instances that share their ``__dict__`` too.
+
+    One that takes its state in by a method of its own is left to it.
+    """
     getter = attribute_getter(kind)
-    if getter is None:
+    if getter is None or hasattr(kind, "__setstate__"):
         return reduce
     as_pickle_does = reduce is _default
 
@@ -447,7 +450,7 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return reducers.reduce_sentinel
     if arrays.chooser(kind):
         return Packer.reduce_array
-    if kind.__module__ == "torch.storage" and kind.__qualname__ == "UntypedStorage":
+    if tensors.uniform(kind) is not None:
         return Packer.reduce_storage
     if tensors.chooser(kind):
         return Packer.reduce_tensor

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.crossing.buffers import CHUNK, size_of
@@ -275,13 +276,13 @@ class Staged:
                 if number in numbers:
                     replica.labels[token] = numbers[number]
         self._labels = []
-        known = self._end["shared_dicts"]
+        known: set[int] = self._end["shared_dicts"]
         self._changes, self._names = [], {}
         self._tokens, self._objects, self._end = [], [], {}
         written = written | replica.snapshot.holders(gone) - replica.stale
         replica.ledger.forget(gone)
         replica.ledger.release()
-        shared = {id(item) for token, item in zip(tokens, objects, strict=True) if token in known}
+        shared = set(map(id, compress(objects, map(known.__contains__, tokens))))
         skip = envelope_ids(self._envelopes) | instance_dicts(objects, shared)
         replica.take_in(tokens, objects, written, skip)
         del tokens, objects

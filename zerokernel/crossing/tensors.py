@@ -125,23 +125,16 @@ def _attributes(item: Any) -> dict[str, Any]:
     return found
 
 
-@past_modes
 def is_plain(item: Any) -> bool:
     """Whether a tensor is strided memory and nothing else."""
-    import torch
-
-    return (
-        item.layout is torch.strided
-        and not item.is_quantized
-        and bool(item.is_cpu or item.is_cuda)
-        and not torch._is_functional_tensor(item)
-    )
+    (found,) = tensor_columns.are_plain([item])
+    return found
 
 
-@past_modes
 def gradient(item: Any) -> Any:
     """The gradient, without the warning that asking a non-leaf gives."""
-    return item.grad if item.is_leaf or item.retains_grad else None
+    (found,) = tensor_columns.gradients([item])
+    return found
 
 
 def set_gradient(item: Any, grad: Any) -> None:
@@ -156,18 +149,10 @@ def set_gradient(item: Any, grad: Any) -> None:
             item.data = own
 
 
-@past_modes
 def geometry(item: Any) -> tuple[Any, ...]:
     """All of a tensor that is neither memory nor reference."""
-    return (
-        item.dtype,
-        item.storage_offset(),
-        tuple(item.size()),
-        item.stride(),
-        item.requires_grad,
-        item.is_conj(),
-        item.is_neg(),
-    )
+    (found,) = tensor_columns.geometries([item])
+    return found
 
 
 @past_modes

@@ -6,8 +6,8 @@ import ctypes
 import os
 import secrets
 import struct
-import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -21,7 +21,7 @@ _READERS = 4
 _PIECE = 8 << 20  # bytes that a thread reads at a time
 
 READER = "reads memory"
-"""The name of such a thread."""
+"""How the names of such threads begin."""
 
 
 class _Extent(ctypes.Structure):
@@ -78,32 +78,13 @@ def read_all(process: int, parts: Iterable[tuple[int, memoryview]]) -> None:
     """
     pieces = [piece for part in parts for piece in _pieces(*part)]
     count = min(_READERS, len(os.sched_getaffinity(0)), len(pieces))
-    if sum(view.nbytes for _, view in pieces) < 2 * _PIECE or count < 2:
+    if count < 2 or sum(view.nbytes for _, view in pieces) < 2 * _PIECE:
         for address, view in pieces:
             read_memory(process, address, view)
         return
-    waiting, errors = iter(pieces), list[OSError]()
-    taking = threading.Lock()
-
-    def read() -> None:
-        while not errors:
-            with taking:
-                piece = next(waiting, None)
-            if piece is None:
-                return
-            try:
-                read_memory(process, *piece)
-            except OSError as error:
-                errors.append(error)
-
-    readers = [threading.Thread(target=read, daemon=True, name=READER) for _ in range(count - 1)]
-    for reader in readers:
-        reader.start()
-    read()
-    for reader in readers:
-        reader.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(count, thread_name_prefix=READER) as readers:
+        for _ in readers.map(lambda piece: read_memory(process, *piece), pieces):
+            pass  # raises what went wrong; what has not begun is not read any more
 
 
 def _pieces(address: int, view: memoryview) -> Iterator[tuple[int, memoryview]]:
