@@ -18,9 +18,11 @@ from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
     Action,
     Beats,
+    BooksClosed,
     Clean,
     Event,
     Extend,
+    LeaseBooked,
     NotebookSaid,
     Order,
     Reserve,
@@ -51,6 +53,9 @@ from zerokernel.messages import (
 )
 
 log = logging.getLogger("zerokernel.broker")
+
+_TRY_BOOKS_SECONDS = 1.0
+"""How often a ledger that could not be written is tried again."""
 
 
 class Connection(Protocol):
@@ -93,6 +98,9 @@ class Broker:
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
+        self._trying: asyncio.TimerHandle | None = None
+        # Ends of an earlier broker's leases that could not be written yet.
+        self._late: list[TaskEnded | WorkerEnded] = []
         self._kernels = KernelWatch(self._kernel_ended)
         # Called when the last session left or the first came: an embedded broker ends when idle.
         self.on_idle_change: Callable[[bool], None] = lambda idle: None
@@ -168,9 +176,13 @@ class Broker:
         """Settles a lease of an earlier broker that ended while there was none."""
         if self.state.live(report.session, report.lease) is not None:
             return
-        for entry in self.ledger.open_leases():
-            if entry.lease == report.lease:
-                self._settle_late(entry, report)
+        try:
+            for entry in self.ledger.open_leases():
+                if entry.lease == report.lease:
+                    self._settle_late(entry, report)
+        except LedgerUnavailable as error:
+            self._late.append(report)
+            self._close_books(error)
 
     def _settle_late(self, entry: Entry, report: TaskEnded | WorkerEnded) -> None:
         cause = report.cause if isinstance(report, WorkerEnded) else Cause.FINISHED
@@ -228,8 +240,8 @@ class Broker:
                     connection.tell(message)
             case Order(_, message):
                 self.engine.send(message)
-            case Reserve(user, lease, amount):
-                self.ledger.reserve(user, lease, amount, self._wall_clock())
+            case Reserve():
+                self._reserve(action)
             case Settle(user, lease, amount, held, cause):
                 self.ledger.settle(user, lease, amount, held, cause)
             case Extend(lease, amount):
@@ -238,6 +250,37 @@ class Broker:
                 self.on_clean(action)
             case Beats(running):
                 self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
+
+    def _reserve(self, order: Reserve) -> None:
+        """Announces nothing: the scheduler grants what the books have."""
+        try:
+            self.ledger.reserve(order.user, order.lease, order.amount, self._wall_clock())
+        except LedgerUnavailable as error:
+            self._close_books(error)
+        else:
+            self.handle(LeaseBooked(order.lease))
+
+    def _close_books(self, error: LedgerUnavailable) -> None:
+        if not self.state.books_closed:
+            log.error("%s Nothing is granted until then.", error)
+        self.handle(BooksClosed(str(error)))
+        if self._trying is None:
+            self._trying = asyncio.get_running_loop().call_later(
+                _TRY_BOOKS_SECONDS, self._try_books
+            )
+
+    def _try_books(self) -> None:
+        self._trying = None
+        try:
+            self.ledger.catch_up()
+        except LedgerUnavailable as error:
+            self._close_books(error)
+            return
+        log.info("the ledger can be written again")
+        late, self._late = self._late, []
+        for report in late:
+            self._settle_if_late(report)
+        self.handle(BooksClosed(""))
 
     def _nothing_to_clean(self, order: Clean) -> None:
         self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))
@@ -297,8 +340,9 @@ class Broker:
 
     async def close(self) -> None:
         """Ends every worker and supervisor."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._trying):
+            if timer is not None:
+                timer.cancel()
         self._kernels.close()
         for connection in list(self._connections.values()):
             connection.ending()

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from zerokernel.broker.scheduling import (
+    BooksClosed,
     Clean,
     Event,
+    LeaseBooked,
     NotebookSaid,
     Order,
     Policy,
@@ -55,6 +57,7 @@ SETBACKS = (
     "suspect",
     "not clean",
     "others who used",
+    "could not be written",
 )
 
 sessions = st.sampled_from(SESSIONS)
@@ -84,6 +87,10 @@ class SchedulerLife(RuleBasedStateMachine):
         self.handling = False
         self.reserved: dict[str, int] = {}
         self.settled: dict[str, int] = {}
+        # Whether the books answer "at once", later ("slow"), or that they are "closed".
+        self.books = "at once"
+        self.entering: list[str] = []
+        self.booked: set[str] = set()
         self.answers: dict[str, list[str]] = {}
         self.places: dict[int, Queued] = {}
         self.asked: dict[str, str] = {}
@@ -126,6 +133,7 @@ class SchedulerLife(RuleBasedStateMachine):
             case Reserve(_, lease, amount):
                 assert lease not in self.reserved, "a lease is reserved once"
                 self.reserved[lease] = amount
+                self.answer_of_the_books(lease)
             case Settle(_, lease, amount, held):
                 assert lease in self.reserved, "only what was reserved is settled"
                 assert lease not in self.settled, "a lease is settled once"
@@ -136,6 +144,15 @@ class SchedulerLife(RuleBasedStateMachine):
             case Tell(_, message):
                 self.check_told(message)
 
+    def answer_of_the_books(self, lease: str) -> None:
+        if self.books == "slow":
+            self.entering.append(lease)
+        elif self.books == "closed":
+            self.waiting.append(BooksClosed("the disk is full"))
+        else:
+            self.booked.add(lease)
+            self.waiting.append(LeaseBooked(lease))
+
     def check_bind(self, session: str, bind: Bind) -> None:
         on_slice = {s: w.slice for s, w in self.engine.workers.items() if w.slice}
         on_slice |= {s: b.slice for s, b in self.engine.unclaimed.items()}
@@ -145,6 +162,7 @@ class SchedulerLife(RuleBasedStateMachine):
         worker = self.engine.workers.get(session)
         assert worker is None or not worker.stopping, "a dying worker is not bound"
         assert bind.hold > bind.limit > 0
+        assert bind.lease in self.booked, "what is granted is in the books"
         record = self.state.slices[bind.slice_id]
         if record.slice.is_cleaned:
             assert bind.slice_id not in {one.slice for one in self.to_clean}, "it is verified"
@@ -297,6 +315,20 @@ class SchedulerLife(RuleBasedStateMachine):
         self.clock.now = until
         self.handle(Tick())
 
+    @rule(books=st.sampled_from(["at once", "slow", "closed"]))
+    def change_books(self, books: str) -> None:
+        """The ledger answers, is slow, or cannot be written and says so at the next lease."""
+        self.books = books
+        entering, self.entering = self.entering, []
+        for lease in entering if books != "slow" else ():
+            if books == "closed":
+                self.handle(BooksClosed("the disk is full"))
+            else:
+                self.booked.add(lease)
+                self.handle(LeaseBooked(lease))
+        if books == "at once":
+            self.handle(BooksClosed(""))
+
     # --- what always holds --------------------------------------------------------------
 
     @invariant()
@@ -327,13 +359,14 @@ class SchedulerLife(RuleBasedStateMachine):
     @invariant()
     def no_usable_slice_idles(self) -> None:
         """A slice is not left free while somebody who could have it waits."""
-        for record in self.state.slices.values():
+        for record in self.state.slices.values() if not self.state.books_closed else ():
             if record.lease is None and not record.set_aside:
                 for request in self.state.queue.in_order(record.slice.size):
                     assert not request.session.connected or request.session.lease is not None
 
     def teardown(self) -> None:
-        """Once workers end, tasks end and slices are back, nobody waits and all is settled."""
+        """Once workers end, tasks end, slices and books are back, nobody waits; all is settled."""
+        self.change_books("at once")
         self.handle(SlicesChanged(tuple(SLICES)))
         for one in SLICES:
             self.handle(SliceSetAside(one.id, ""))

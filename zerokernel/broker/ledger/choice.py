@@ -33,7 +33,8 @@ def make_ledger(settings: Settings, durable_grants: bool = False) -> Ledger:
 
     Args:
         settings: What is wanted. A server that is named is an order, as "sql" is.
-        durable_grants: Whether a grant waits for the disk, also in a file; on a server it does.
+        durable_grants: Whether a grant waits for the disk, also in a file, and is not made
+            where nothing can be written. On a server it waits in any case.
 
     Raises:
         LedgerUnavailable: The setting wants "sql" or a server, and what that needs is not
@@ -42,11 +43,11 @@ def make_ledger(settings: Settings, durable_grants: bool = False) -> Ledger:
     if settings.ledger == "memory":
         return MemoryLedger()
     if settings.ledger_url:
-        return PatientLedger(_open_server(settings))
+        return PatientLedger(_open_server(settings), durable_grants)
     if settings.ledger == "auto" and not has_sql():
         return MemoryLedger()
     try:
-        return PatientLedger(_open_sql(ledger_file(settings), durable_grants))
+        return PatientLedger(_open_sql(ledger_file(settings), durable_grants), durable_grants)
     except LedgerUnavailable as error:
         if settings.ledger == "sql":
             raise

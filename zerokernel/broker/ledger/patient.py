@@ -1,4 +1,4 @@
-"""A ledger that outwaits a full disk: for brokers whose grants no quota limits."""
+"""A ledger that outwaits a full disk or a server that is away."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ log = logging.getLogger("zerokernel.broker")
 class PatientLedger:
     """Keeps what could not be written, and writes it, in order, before anything else.
 
-    Cells go on while the disk is full. What is still unwritten when the broker is killed is
-    lost; the leases of it that were reserved before are recovered as any others.
+    Cells that run go on while the disk is full. What is still unwritten when the broker is
+    killed is lost; the leases of it that were reserved before are recovered as any others.
 
     Args:
         ledger: Where it is written.
+        durable_grants: Whether a reservation must be written at once or fails, as it must
+            where a quota limits what is granted; else cells go on as if it were.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, durable_grants: bool = False) -> None:
         self._ledger = ledger
+        self._durable_grants = durable_grants
         self._unwritten: deque[Callable[[], None]] = deque()
         self._failing = False  # and it was said so
 
@@ -37,7 +40,11 @@ class PatientLedger:
         return len(self._unwritten)
 
     def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
-        """Sets ``amount`` aside for a lease."""
+        """Sets ``amount`` aside for a lease. Raises LedgerUnavailable with ``durable_grants``."""
+        if self._durable_grants:
+            self.catch_up()
+            self._ledger.reserve(user, lease, amount, now)
+            return
         self._write(partial(self._ledger.reserve, user, lease, amount, now))
 
     def extend(self, lease: str, amount: int) -> None:

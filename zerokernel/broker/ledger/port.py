@@ -133,5 +133,8 @@ class Ledger(Protocol):
     def recent(self, user: str) -> list[Entry]:
         """Gives the user's last leases, newest first."""
 
+    def catch_up(self) -> None:
+        """Writes what could not be written before. Raises LedgerUnavailable if it still cannot."""
+
     def close(self) -> None:
         """Lets go of files; the ledger is not used after it."""

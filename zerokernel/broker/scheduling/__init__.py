@@ -11,7 +11,9 @@ from zerokernel.broker.scheduling.actions import (
     Tell,
 )
 from zerokernel.broker.scheduling.events import (
+    BooksClosed,
     Event,
+    LeaseBooked,
     NotebookSaid,
     SessionClosed,
     SessionConnected,
@@ -31,9 +33,11 @@ __all__ = [
     "Account",
     "Action",
     "Beats",
+    "BooksClosed",
     "Clean",
     "Event",
     "Extend",
+    "LeaseBooked",
     "NotebookSaid",
     "Order",
     "Policy",

@@ -37,7 +37,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Reserve:
-    """Reserve quota for a lease.
+    """Reserve quota for a lease; `LeaseBooked` or `BooksClosed` answers.
 
     Attributes:
         amount: Milliseconds.

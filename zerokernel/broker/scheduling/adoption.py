@@ -50,5 +50,6 @@ def _take_lease(
     request = Request(kept.request, session, record.slice.size, kept.limit, arrival, granted)
     lease = state.assign(request, record)
     lease.granted_at, lease.limit = granted, kept.limit
+    lease.entered = lease.booked = True
     lease.started_at = begun if kept.ran >= 0 else None
     state.out.reserve(lease)

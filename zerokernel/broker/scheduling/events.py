@@ -107,6 +107,20 @@ class SliceCleaned:
 
 
 @dataclass(frozen=True)
+class LeaseBooked:
+    """The answer to a `Reserve`: the books have it."""
+
+    lease: str
+
+
+@dataclass(frozen=True)
+class BooksClosed:
+    """Nothing can be written in the books, so nothing is granted; "" when they are open again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time went by. Needed at the latest when `SchedulerState.next_deadline` says."""
 
@@ -119,6 +133,8 @@ Event = (
     | SlicesChanged
     | SliceSetAside
     | SliceCleaned
+    | LeaseBooked
+    | BooksClosed
     | Tick
     | WorkerForked
     | TaskStarted

@@ -119,6 +119,7 @@ class Request:
         firm: Its limit is not extended.
         beyond_quota: It is served only where nobody within quota waits.
         since: When it came by the queue's own clock, which never goes back.
+        number: What makes the id of its next lease unlike any before.
         place: What its notebook was told last, as ``reason``; 0 before that.
         setback: Why its place became worse, until its notebook was told.
     """
@@ -132,6 +133,7 @@ class Request:
     firm: bool = False
     beyond_quota: bool = False
     since: float | None = None
+    number: int = 0
     place: int = 0
     reason: str = ""
     setback: str = ""
@@ -153,9 +155,13 @@ class Counted:
 
 @dataclass
 class Lease:
-    """A slice given to a request. Not granted yet while a worker that must go still ends.
+    """A slice given to a request.
+
+    Not granted yet while a worker that must go still ends, or the books do not have it.
 
     Attributes:
+        entered: Whether the books were asked to set its limit aside.
+        booked: Whether they have done so.
         limit: Seconds that its task may run; grows while nobody waits.
         ended_at: When its task's last line was over; results may still be on their way.
         ended_after: Seconds that the task had run by then.
@@ -165,6 +171,8 @@ class Lease:
 
     request: Request
     slice: SliceRecord
+    entered: bool = False
+    booked: bool = False
     granted_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -176,8 +184,8 @@ class Lease:
 
     @cached_property
     def id(self) -> str:
-        """Made from the request's id, and unique also where a notebook uses that again."""
-        return f"{self.request.id}.{self.request.arrival}"
+        """Made from the request's id, and unique also where that has another lease later."""
+        return f"{self.request.id}.{self.request.number or self.request.arrival}"
 
     @property
     def session(self) -> Session:

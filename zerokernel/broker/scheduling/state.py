@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zerokernel.broker.scheduling import cleaning, inventory, reports, requests, sessions
+from zerokernel.broker.scheduling import booking, cleaning, inventory, reports, requests, sessions
 from zerokernel.broker.scheduling.actions import Action
 from zerokernel.broker.scheduling.admission import STUCK
 from zerokernel.broker.scheduling.adoption import adopt
 from zerokernel.broker.scheduling.events import (
+    BooksClosed,
     Event,
+    LeaseBooked,
     NotebookSaid,
     SessionClosed,
     SessionConnected,
@@ -63,7 +65,8 @@ class SchedulerState:
 
     Invariants: a slice has at most one lease; a lease is granted only when no other
     session's worker is on its slice, nothing of one is left there, and its own session's is
-    nowhere else; each granted lease is reserved once and settled once.
+    nowhere else; a lease is granted once the books have it, and what they were asked to
+    reserve is settled once.
     """
 
     def __init__(
@@ -75,6 +78,9 @@ class SchedulerState:
         self.sessions: dict[str, Session] = {}
         self.queue = Queue(self.policy)
         self.arrivals = arrivals
+        # Leases that the books do not have yet, by id; why they cannot be written, "" if they can.
+        self.unbooked: dict[str, Lease] = {}
+        self.books_closed = ""
         # Sessions of which something may be due: others are not looked at.
         self.watched: dict[str, Session] = {}
         self._forgotten: list[str] = []
@@ -197,6 +203,8 @@ class SchedulerState:
 
     def _assign_free_slices(self, now: float) -> None:
         """The only place where a request gets a slice."""
+        if self.books_closed:
+            return
         vacant = [one for one in self.slices.values() if one.lease is None]
         for size in self.queue.sizes() if vacant else ():
             free = [one for one in vacant if one.slice.size == size and one.is_free]
@@ -228,15 +236,16 @@ class SchedulerState:
         if lease.slice.occupant not in (None, session) or not cleaning.is_clean(self, lease):
             return
         if session.worker is None or session.worker.stopping_at is None:
-            self._grant(lease, now)
+            if lease.booked:
+                self._grant(lease, now)
+            else:
+                booking.enter(self, lease)
 
     def _grant(self, lease: Lease, now: float) -> None:
-        session, one, limit = lease.session, lease.slice.slice, lease.request.duration
+        session, one = lease.session, lease.slice.slice
         lease.granted_at, lease.slice.occupant = now, session
-        lease.limit = limit
         if session.worker is not None:
             session.worker.parked_at = None
-        self.out.reserve(lease)
         self.out.order(
             session.id,
             Bind(
@@ -245,7 +254,7 @@ class SchedulerState:
                 dict(one.environment),
                 one.name,
                 one.simulated,
-                limit,
+                lease.limit,
                 self.policy.bind_seconds,
                 lease.request.id,
                 one.id,
@@ -291,6 +300,7 @@ class SchedulerState:
     def take_back(self, lease: Lease) -> Request:
         """Undoes the assignment of a slice that was not granted yet."""
         lease.slice.lease = lease.session.lease = None
+        booking.strike(self, lease)
         self.queue.ended(lease, 0.0)
         self.queue.changed.add(lease.slice.slice.size)
         return lease.request
@@ -362,6 +372,8 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     SlicesChanged: inventory.slices_changed,
     SliceSetAside: inventory.set_aside,
     SliceCleaned: cleaning.cleaned,
+    LeaseBooked: booking.booked,
+    BooksClosed: booking.closed,
     Tick: SchedulerState._tick,
 }
 

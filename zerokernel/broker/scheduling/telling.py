@@ -59,8 +59,7 @@ class Teller:
             return ""
         places = list(_up_to(state.queue.places(request.size), request))
         slices = state.of_size(request.size)
-        limit = state.queue.standings.held_back(request.session.account)
-        reason = explain(places, slices, state.policy, limit)
+        reason = explain(places, slices, state.policy, self._held_back(request))
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
@@ -71,10 +70,16 @@ class Teller:
         for number, (place, start) in enumerate(zip(places, starts, strict=True), 1):
             reason = far_back(_EXPLAINED)
             if number <= _EXPLAINED:
-                limit = state.queue.standings.held_back(place.request.session.account)
-                reason = explain(places[:number], slices, state.policy, limit)
+                held_back = self._held_back(place.request)
+                reason = explain(places[:number], slices, state.policy, held_back)
             state.out.place(place.request, number, start, reason)
             state.queue.untold.pop(place.request.id, None)
+
+    def _held_back(self, request: Request) -> str:
+        """Says what keeps a request from a slice whoever is ahead, "" where nothing does."""
+        if closed := self._state.books_closed:
+            return f"nothing can be granted while the ledger cannot be written: {closed}"
+        return self._state.queue.standings.held_back(request.session.account)
 
     def _tell_new(self) -> None:
         """Tells who is too far back for a place how many wait: they are told more in time."""
