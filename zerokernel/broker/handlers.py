@@ -16,7 +16,12 @@ from tornado import web, websocket
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import Identity, User
 from zerokernel.client.closing import DONE, CloseCode
-from zerokernel.errors import MalformedMessage, ProtocolMismatch, WorkerStartFailed
+from zerokernel.errors import (
+    LedgerUnavailable,
+    MalformedMessage,
+    ProtocolMismatch,
+    WorkerStartFailed,
+)
 from zerokernel.messages import (
     Message,
     OpenSession,
@@ -99,8 +104,12 @@ class Usage(Guarded):
     """GET: the caller's books."""
 
     def get(self) -> None:
-        """Answers with sums and the last leases, in milliseconds."""
-        self.finish(json.dumps(self.broker.usage(self.user.name)))
+        """Answers with sums and the last leases, in milliseconds; 503 while they are away."""
+        try:
+            usage = self.broker.usage(self.user.name)
+        except LedgerUnavailable as error:
+            raise web.HTTPError(503, str(error).replace("%", "%%")) from error
+        self.finish(json.dumps(usage))
 
 
 class Cancel(Guarded):
