@@ -67,6 +67,7 @@ def closed(state: SchedulerState, event: SessionClosed, now: float) -> None:
 def close(state: SchedulerState, session: Session, now: float) -> None:
     """Ends all that a session has; it is forgotten once its worker is gone."""
     session.closed, session.lost_at = True, None
+    state.watch(session)
     for request in state.queue.of_session(session.id):
         state.queue.remove(request)
     if session.lease is not None:
