@@ -254,7 +254,10 @@ class Broker:
     def _reserve(self, order: Reserve) -> None:
         """Announces nothing: the scheduler grants what the books have."""
         try:
-            self.ledger.reserve(order.user, order.lease, order.amount, self._wall_clock())
+            now = self._wall_clock()
+            self.ledger.reserve(
+                order.user, order.lease, order.amount, now, order.weight, order.opens_window
+            )
         except LedgerUnavailable as error:
             self._close_books(error)
         else:

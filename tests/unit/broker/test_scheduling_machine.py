@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +60,7 @@ SETBACKS = (
     "not clean",
     "others who used",
     "could not be written",
+    "quota is used up",
 )
 
 sessions = st.sampled_from(SESSIONS)
@@ -319,8 +322,10 @@ class SchedulerLife(RuleBasedStateMachine):
     def change_books(self, books: str) -> None:
         """The ledger answers, is slow, or cannot be written and says so at the next lease."""
         self.books = books
+        if books == "slow":
+            return
         entering, self.entering = self.entering, []
-        for lease in entering if books != "slow" else ():
+        for lease in entering:
             if books == "closed":
                 self.handle(BooksClosed("the disk is full"))
             else:
@@ -350,11 +355,32 @@ class SchedulerLife(RuleBasedStateMachine):
         snapshot(self.state, self.clock())
 
     @invariant()
-    def what_is_due_is_watched(self) -> None:
-        """No session of which something is due is left out of those that are looked at."""
-        for session in self.state.sessions.values():
-            if self.state.policy.session_due(session) != float("inf"):
-                assert session.id in self.state.watched
+    def what_was_touched_is_all_that_changed(self) -> None:
+        """Looking at everything finds what looking at what was touched has found."""
+        state, lookout, policy = self.state, self.state.lookout, self.state.policy
+        records, everyone = state.slices.values(), state.sessions.values()
+        leases = [one.lease for one in records if one.lease is not None]
+        due = [policy.lease_due(one) for one in leases]
+        due += [policy.session_due(one) for one in everyone]
+        assert lookout.due() == min(due, default=math.inf)
+        assert state.leases == {one.request.id: one for one in leases}
+        free = {one.slice.size: 0 for one in records} | Counter(
+            one.slice.size for one in records if one.is_free
+        )
+        assert {size: lookout.free(size) for size in free} == free
+        parked = [one.worker for one in everyone if one.worker and one.worker.stopping_at is None]
+        memory = [one.memory for one in parked if one.parked_at is not None]
+        assert lookout.parked_memory() == sum(memory)
+        assert all(
+            one.slices == {r.slice.id: r for r in records if r.occupant is one} for one in everyone
+        )
+
+    @invariant()
+    def idle_workers_are_parked(self) -> None:
+        """Whoever has memory on a slice without a lease is frozen, or told to end."""
+        for record in self.state.slices.values():
+            worker = record.occupant.worker if record.occupant and not record.lease else None
+            assert not worker or worker.stopping_at is not None or worker.parked_at is not None
 
     @invariant()
     def no_usable_slice_idles(self) -> None:

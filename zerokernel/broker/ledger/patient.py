@@ -39,13 +39,22 @@ class PatientLedger:
         """How many changes wait for the ledger."""
         return len(self._unwritten)
 
-    def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
+    def reserve(
+        self,
+        user: str,
+        lease: str,
+        amount: int,
+        now: float,
+        weight: int = 1000,
+        opens_window: bool = False,
+    ) -> None:
         """Sets ``amount`` aside for a lease. Raises LedgerUnavailable with ``durable_grants``."""
+        reserve = partial(self._ledger.reserve, user, lease, amount, now, weight, opens_window)
         if self._durable_grants:
             self.catch_up()
-            self._ledger.reserve(user, lease, amount, now)
-            return
-        self._write(partial(self._ledger.reserve, user, lease, amount, now))
+            reserve()
+        else:
+            self._write(reserve)
 
     def extend(self, lease: str, amount: int) -> None:
         """Lets the reservation of an open lease grow to ``amount``."""

@@ -11,6 +11,7 @@ from zerokernel.broker.scheduling.actions import (
     Tell,
 )
 from zerokernel.broker.scheduling.events import (
+    BalanceTold,
     BooksClosed,
     Event,
     LeaseBooked,
@@ -25,6 +26,7 @@ from zerokernel.broker.scheduling.events import (
     WorkerAdopted,
 )
 from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.quota import Balance
 from zerokernel.broker.scheduling.records import Account, Slice
 from zerokernel.broker.scheduling.snapshot import snapshot
 from zerokernel.broker.scheduling.state import SchedulerState
@@ -32,6 +34,8 @@ from zerokernel.broker.scheduling.state import SchedulerState
 __all__ = [
     "Account",
     "Action",
+    "Balance",
+    "BalanceTold",
     "Beats",
     "BooksClosed",
     "Clean",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling import booking
 from zerokernel.broker.scheduling.records import Account, Request, Session, SliceRecord, Worker
 from zerokernel.lifecycle import Cause
 
@@ -52,4 +53,4 @@ def _take_lease(
     lease.granted_at, lease.limit = granted, kept.limit
     lease.entered = lease.booked = True
     lease.started_at = begun if kept.ran >= 0 else None
-    state.out.reserve(lease)
+    booking.reserve(state, lease)

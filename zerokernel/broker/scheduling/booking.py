@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling.allowance import review
+
 if TYPE_CHECKING:
     from zerokernel.broker.scheduling.events import BooksClosed, LeaseBooked
     from zerokernel.broker.scheduling.records import Lease
@@ -13,18 +15,48 @@ _NOT_GRANTED = "not granted"
 
 
 def enter(state: SchedulerState, lease: Lease) -> None:
-    """Has the books set a lease's limit aside, once; it is granted when they have."""
-    if not lease.entered:
-        lease.entered, lease.limit = True, lease.request.duration
-        state.unbooked[lease.id] = lease
-        state.out.reserve(lease)
+    """Has the books set a lease's limit aside, once; it is granted when they have.
+
+    The limit shrinks to what is left of the quota. Where too little is left by now, the request
+    goes back to wait behind those within quota.
+    """
+    if lease.entered:
+        return
+    request, time = lease.request, state.queue.standings.time
+    if not request.beyond_quota and state.quotas.is_beyond(request, time):
+        state.queue.add(state.take_back(lease))
+        review(state, lease.session.user)
+        return
+    lease.entered, lease.limit = True, request.duration
+    if not request.beyond_quota:
+        lease.limit = state.quotas.affordable(
+            lease.session.account, request.size, request.duration, time
+        )
+    state.unbooked[lease.id] = lease
+    reserve(state, lease)
+
+
+def reserve(state: SchedulerState, lease: Lease) -> None:
+    """Holds a lease's limit, against its user's quota and in the books."""
+    time = state.queue.standings.time
+    hold = state.quotas.hold(lease.id, lease.request, lease.limit, time)
+    state.out.reserve(lease, hold)
+    review(state, lease.session.user)
+
+
+def settle(state: SchedulerState, lease: Lease, charged: float, held: float, cause: str) -> None:
+    """Replaces what a lease holds by the seconds that it is charged."""
+    user = lease.session.user
+    state.quotas.settle(lease.id, user, charged, state.queue.standings.time)
+    state.out.settle(lease, charged, held, cause)
+    review(state, user)
 
 
 def strike(state: SchedulerState, lease: Lease) -> None:
     """Has what was set aside for a lease given back that is not granted after all."""
     if lease.entered:
         state.unbooked.pop(lease.id, None)
-        state.out.settle(lease, 0.0, 0.0, _NOT_GRANTED)
+        settle(state, lease, 0.0, 0.0, _NOT_GRANTED)
         # The books know that id now: what the request gets next is another lease.
         state.arrivals += 1
         lease.request.number = state.arrivals

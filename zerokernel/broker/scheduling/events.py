@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zerokernel.broker.scheduling.quota import Balance
 from zerokernel.broker.scheduling.records import Slice
 from zerokernel.messages import (
     CancelRequest,
@@ -107,6 +108,14 @@ class SliceCleaned:
 
 
 @dataclass(frozen=True)
+class BalanceTold:
+    """What the books say of a user's quota window: at first, and whenever another changed it."""
+
+    user: str
+    balance: Balance
+
+
+@dataclass(frozen=True)
 class LeaseBooked:
     """The answer to a `Reserve`: the books have it."""
 
@@ -133,6 +142,7 @@ Event = (
     | SlicesChanged
     | SliceSetAside
     | SliceCleaned
+    | BalanceTold
     | LeaseBooked
     | BooksClosed
     | Tick

@@ -49,6 +49,12 @@ class Policy:
         tiers: Weight by tier; of a tier that is not named it is 1.
         strict_tiers: Whether a tier of less weight is served only where none of more waits.
         size_factors: What a second on a slice counts, by size; 1 where not named.
+        quotas: Seconds on a slice that a user may have in a window, by tier; a tier that is not
+            named has no limit.
+        quota_window: A user's window opens with the first use and is over after this time.
+        over_quota: What becomes of requests of who has used the quota up: "when idle" has them
+            wait behind everybody within quota, "refuse" refuses them.
+        least_seconds: A limit shrinks to what is left of the quota, but not below this.
         leases_per_user, leases_per_group: That may be held at once; 0 is no limit.
         waiting_per_user, waiting_per_group: Requests in the queue; 0 is no limit.
         places_at_once: While no more wait, each place is told as it changes.
@@ -79,6 +85,10 @@ class Policy:
     tiers: Mapping[str, float] = field(default_factory=lambda: dict(TIERS), hash=False)
     strict_tiers: bool = False
     size_factors: Mapping[str, float] = field(default_factory=dict, hash=False)
+    quotas: Mapping[str, float] = field(default_factory=dict, hash=False)
+    quota_window: float = 86_400.0
+    over_quota: str = "when idle"
+    least_seconds: float = 5.0
     leases_per_user: int = 0
     leases_per_group: int = 0
     waiting_per_user: int = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from zerokernel.broker.scheduling.policy import Policy
 from zerokernel.broker.scheduling.records import Account, Request
 
+_ROUNDING = 1e-3  # seconds: a clock that is told when a window ends may be that much early
 WEIGHT = 1000
 """The weight of a size that counts as it is; of one that counts twice it is 2000."""
 
@@ -75,7 +76,7 @@ class Purse:
 
     def close_if_over(self, time: float, length: float) -> None:
         """Ends the window when its time has come; the next use opens another."""
-        if self.opened_at is not None and time - self.opened_at >= length:
+        if self.opened_at is not None and time >= self.opened_at + length - _ROUNDING:
             self.opened_at, self.charged, self.elsewhere = None, 0, 0
             self.number += 1
 
@@ -130,14 +131,23 @@ class Quotas:
 
     def hold(self, lease: str, request: Request, seconds: float, time: float) -> Hold:
         """Reserves for a lease; nothing where it runs beyond the quota."""
-        purse = self._purse(request.session.user, time)
+        account = request.session.account
+        purse = self._purse(account.user, time)
         weight = 0 if request.beyond_quota else self.weight(request.size)
-        opens = bool(weight) and purse.opened_at is None
+        # Where there is no quota, the books are left to tell windows apart.
+        limited = self.quota(account) != math.inf
+        opens = limited and bool(weight) and purse.opened_at is None
         if opens:
             purse.opened_at = time
         made = Hold(weight, cost(1000.0 * seconds, weight), purse.number, opens)
         purse.holds[lease] = made
         return made
+
+    def weight_of(self, lease: str, user: str) -> int:
+        """Gives how a lease that is not settled counts; 0 where it runs beyond the quota."""
+        purse = self._purses.get(user)
+        known = purse.holds.get(lease) if purse is not None else None
+        return WEIGHT if known is None else known.weight
 
     def extend(self, lease: str, user: str, seconds: float, time: float) -> None:
         """Lets the reservation of a lease grow to so many seconds on its slice."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling import allowance
 from zerokernel.broker.scheduling.explaining import explain, far_back, next_free
 from zerokernel.broker.scheduling.waiting import expected_starts
 
@@ -60,6 +61,7 @@ class Teller:
         places = list(_up_to(state.queue.places(request.size), request))
         slices = state.of_size(request.size)
         reason = explain(places, slices, state.policy, self._held_back(request))
+        reason = allowance.beyond(state, request) + reason
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
@@ -72,6 +74,7 @@ class Teller:
             if number <= _EXPLAINED:
                 held_back = self._held_back(place.request)
                 reason = explain(places[:number], slices, state.policy, held_back)
+            reason = allowance.beyond(state, place.request) + reason
             state.out.place(place.request, number, start, reason)
             state.queue.untold.pop(place.request.id, None)
 
@@ -86,7 +89,8 @@ class Teller:
         queue, told = self._state.queue, self._state.policy.places_told
         for request in queue.untold.values():
             count = queue.waiting_for(request.size)
-            self._state.out.place(request, count, None, far_back(told))
+            reason = allowance.beyond(self._state, request) + far_back(told)
+            self._state.out.place(request, count, None, reason)
         queue.untold.clear()
 
 
