@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zerokernel.broker.scheduling.explaining import explain, far_back, next_free
+from zerokernel.broker.scheduling.explaining import explain, far_back, next_free, supply
 from zerokernel.broker.scheduling.waiting import expected_starts
 
 if TYPE_CHECKING:
@@ -60,19 +60,22 @@ class Teller:
         places = list(_up_to(state.queue.places(request.size), request))
         slices = state.of_size(request.size)
         limit = state.queue.standings.held_back(request.session.account)
-        reason = explain(places, slices, state.policy, limit)
+        reason = explain(places, supply(slices), state.policy, limit)
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
         state = self._state
+        if not state.queue.waiting_for(size):
+            return
         places = list(islice(state.queue.places(size), state.policy.places_told))
         slices = state.of_size(size)
-        starts = expected_starts([one.request for one in places], slices, now)
+        there = supply(slices)
+        starts = expected_starts([one.request for one in places], there.usable, now)
         for number, (place, start) in enumerate(zip(places, starts, strict=True), 1):
             reason = far_back(_EXPLAINED)
             if number <= _EXPLAINED:
                 limit = state.queue.standings.held_back(place.request.session.account)
-                reason = explain(places[:number], slices, state.policy, limit)
+                reason = explain(places[:number], there, state.policy, limit)
             state.out.place(place.request, number, start, reason)
             state.queue.untold.pop(place.request.id, None)
 
