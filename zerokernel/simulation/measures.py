@@ -51,7 +51,7 @@ class Measures:
         utilisation: Of the slices in the time that is looked at, by running cells.
         occupied: Of the slices in that time, by whoever held them.
         eta_error: By how much the start that a user was told first was wrong, without sign.
-        eta_early: Of these starts, the share that was later than told.
+        eta_late: Of these starts, the share that was later than told.
         makespan: When the last cell ended.
     """
 
@@ -68,7 +68,7 @@ class Measures:
     utilisation: float
     occupied: float
     eta_error: Spread
-    eta_early: float
+    eta_late: float
     makespan: float
 
 
@@ -95,7 +95,7 @@ def measure(run: Run, workload: Workload, slices: int, policy: Policy, costs: Co
         utilisation=used / capacity if capacity else 0.0,
         occupied=held / capacity if capacity else 0.0,
         eta_error=spread([abs(one) for one in errors]),
-        eta_early=sum(one > 0 for one in errors) / len(errors) if errors else 0.0,
+        eta_late=sum(one > 0 for one in errors) / len(errors) if errors else 0.0,
         makespan=max((one.ended for one in served if one.ended is not None), default=0.0),
     )
 
