@@ -103,7 +103,7 @@ def _generated(options: argparse.Namespace) -> tuple[Workload, dict[str, int]]:
 def _within(option: str, given: float | None, default: float, most: float) -> float:
     value = default if given is None else given
     if not (math.isfinite(value) and 0 < value <= most):
-        raise BadSimulation(f"{option} must be above 0 and at most {most:,g}, not {value}.")
+        raise BadSimulation(f"{option} must be above 0 and at most {most:,.0f}, not {value}.")
     return value
 
 
