@@ -11,10 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from zerokernel.broker.ledger import MemoryLedger
 from zerokernel.broker.scheduling import (
     BooksClosed,
     Clean,
     Event,
+    Extend,
     LeaseBooked,
     NotebookSaid,
     Order,
@@ -75,12 +77,30 @@ class SchedulerLife(RuleBasedStateMachine):
         at_once=st.booleans(),
         scrub=st.sampled_from(["always", "between users", "never"]),
         busy=st.lists(sessions, max_size=6),
+        quota=st.sampled_from([None, 40.0]),
+        over_quota=st.sampled_from(["when idle", "refuse"]),
     )
-    def begin(self, grace: float, at_once: bool, scrub: str, busy: list[str]) -> None:
+    def begin(
+        self,
+        grace: float,
+        at_once: bool,
+        scrub: str,
+        busy: list[str],
+        quota: float | None,
+        over_quota: str,
+    ) -> None:
         self.clock = FakeClock()
         policy = Policy(
-            kernel_grace_seconds=grace, park_seconds=20.0, waiting_per_session=4, scrub=scrub
+            kernel_grace_seconds=grace,
+            park_seconds=20.0,
+            waiting_per_session=4,
+            scrub=scrub,
+            quotas={} if quota is None else {"": quota},
+            quota_window=60.0,
+            over_quota=over_quota,
+            size_factors={"large": 2.0},
         )
+        self.ledger = MemoryLedger(window_seconds=60.0)
         self.to_clean: list[Clean] = []
         self.left: dict[str, str] = {}  # whose memory may be read on a slice
         self.state = SchedulerState(SLICES, policy)
@@ -133,11 +153,15 @@ class SchedulerLife(RuleBasedStateMachine):
                 self.engine.send(bind)
             case Order(_, message):
                 self.engine.send(message)
-            case Reserve(_, lease, amount):
+            case Reserve(user, lease, amount, weight, opens_window):
                 assert lease not in self.reserved, "a lease is reserved once"
                 self.reserved[lease] = amount
+                self.ledger.reserve(user, lease, amount, self.clock(), weight, opens_window)
                 self.answer_of_the_books(lease)
-            case Settle(_, lease, amount, held):
+            case Extend(lease, amount):
+                self.ledger.extend(lease, amount)
+            case Settle(user, lease, amount, held):
+                self.ledger.settle(user, lease, amount, held)
                 assert lease in self.reserved, "only what was reserved is settled"
                 assert lease not in self.settled, "a lease is settled once"
                 assert 0 <= amount <= held
@@ -342,6 +366,17 @@ class SchedulerLife(RuleBasedStateMachine):
         for size in self.state.queue.sizes():
             places = [r.place for r in self.state.queue.in_order(size)]
             assert places == list(range(1, len(places) + 1))
+
+    @invariant()
+    def quotas_hold(self) -> None:
+        """Nobody has used and reserved more than the quota, and who has is behind who has not."""
+        for user in set(USERS.values()) if self.state.policy.quotas else ():
+            if window := self.ledger.window(user, self.clock()):
+                used = window.charged + window.reserved
+                assert used <= 1000 * self.state.policy.quotas[""], user
+            for request in self.state.queue.of_user(user):
+                beyond = self.state.quotas.is_beyond(request, self.state.queue.standings.time)
+                assert request.beyond_quota == beyond
 
     @invariant()
     def records_agree(self) -> None:

@@ -17,9 +17,9 @@ WEIGHT = 1000
 """The weight of a size that counts as it is; of one that counts twice it is 2000."""
 
 
-def cost(milliseconds: float, weight: int) -> int:
-    """Gives what time on a slice counts against a quota, rounded up."""
-    return math.ceil(milliseconds * weight / WEIGHT)
+def cost(seconds: float, weight: int) -> int:
+    """Gives what time on a slice counts against a quota, rounded up as the books do."""
+    return -(-round(1000 * seconds) * weight // WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,15 @@ class Quotas:
     def is_beyond(self, request: Request, time: float) -> bool:
         """Whether too little is left for a request to begin."""
         least = min(request.duration, self._policy.least_seconds)
-        needed = cost(1000.0 * least, self.weight(request.size))
+        needed = cost(least, self.weight(request.size))
         return self.left(request.session.account, time) < needed
 
     def affordable(self, account: Account, size: str, seconds: float, time: float) -> float:
         """Gives the seconds of those asked for that what is left allows on a slice of a size."""
-        if not (weight := self.weight(size)):
+        weight, left = self.weight(size), self.left(account, time)
+        if not weight or left == math.inf:
             return seconds
-        return min(seconds, self.left(account, time) * WEIGHT / weight / 1000.0)
+        return min(seconds, int(left) * WEIGHT // weight / 1000)
 
     def hold(self, lease: str, request: Request, seconds: float, time: float) -> Hold:
         """Reserves for a lease; nothing where it runs beyond the quota."""
@@ -139,7 +140,7 @@ class Quotas:
         opens = limited and bool(weight) and purse.opened_at is None
         if opens:
             purse.opened_at = time
-        made = Hold(weight, cost(1000.0 * seconds, weight), purse.number, opens)
+        made = Hold(weight, cost(seconds, weight), purse.number, opens)
         purse.holds[lease] = made
         return made
 
@@ -153,7 +154,7 @@ class Quotas:
         """Lets the reservation of a lease grow to so many seconds on its slice."""
         purse = self._purse(user, time)
         if known := purse.holds.get(lease):
-            amount = max(known.amount, cost(1000.0 * seconds, known.weight))
+            amount = max(known.amount, cost(seconds, known.weight))
             purse.holds[lease] = Hold(known.weight, amount, known.window, known.opens_window)
 
     def settle(self, lease: str, user: str, seconds: float, time: float) -> None:
@@ -161,7 +162,7 @@ class Quotas:
         purse = self._purse(user, time)
         known = purse.holds.pop(lease, None)
         if known is not None and known.window == purse.number:
-            purse.charged += cost(1000.0 * seconds, known.weight)
+            purse.charged += cost(seconds, known.weight)
 
     def _purse(self, user: str, time: float) -> Purse:
         purse = self._purses.setdefault(user, Purse())

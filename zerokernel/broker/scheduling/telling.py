@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from zerokernel.broker.scheduling import allowance
-from zerokernel.broker.scheduling.explaining import explain, far_back, next_free
+from zerokernel.broker.scheduling.explaining import explain, far_back, next_free, supply
 from zerokernel.broker.scheduling.waiting import expected_starts
 
 if TYPE_CHECKING:
@@ -60,20 +60,24 @@ class Teller:
             return ""
         places = list(_up_to(state.queue.places(request.size), request))
         slices = state.of_size(request.size)
-        reason = explain(places, slices, state.policy, self._held_back(request))
+        held_back = self._held_back(request)
+        reason = explain(places, supply(slices), state.policy, held_back)
         reason = allowance.beyond(state, request) + reason
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
         state = self._state
+        if not state.queue.waiting_for(size):
+            return
         places = list(islice(state.queue.places(size), state.policy.places_told))
         slices = state.of_size(size)
-        starts = expected_starts([one.request for one in places], slices, now)
+        there = supply(slices)
+        starts = expected_starts([one.request for one in places], there.usable, now)
         for number, (place, start) in enumerate(zip(places, starts, strict=True), 1):
             reason = far_back(_EXPLAINED)
             if number <= _EXPLAINED:
                 held_back = self._held_back(place.request)
-                reason = explain(places[:number], slices, state.policy, held_back)
+                reason = explain(places[:number], there, state.policy, held_back)
             reason = allowance.beyond(state, place.request) + reason
             state.out.place(place.request, number, start, reason)
             state.queue.untold.pop(place.request.id, None)

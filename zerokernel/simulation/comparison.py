@@ -1,0 +1,70 @@
+"""One workload under each way of sharing, measured alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from zerokernel.broker.scheduling import Policy
+from zerokernel.simulation.costs import Costs
+from zerokernel.simulation.holding import hold
+from zerokernel.simulation.measures import Measures, measure
+from zerokernel.simulation.outcomes import Run
+from zerokernel.simulation.sharing import share, share_first_come
+from zerokernel.simulation.workload import Workload
+
+TOLD_SECONDS = 60.0
+TOLD_PLACES = 100
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs, their measures by the same names, and what they were made of."""
+
+    workload: Workload
+    layout: Mapping[str, int]
+    runs: Mapping[str, Run]
+    measures: Mapping[str, Measures]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Gives all figures, JSON-able."""
+        return {
+            "workload": {
+                "origin": self.workload.origin,
+                "seconds": self.workload.seconds,
+                "users": self.workload.users,
+                "notebooks": len(self.workload.notebooks),
+                "cells": len(self.workload),
+                "work_hours": self.workload.work / 3600,
+                "slices": dict(self.layout),
+            },
+            "ways": {name: asdict(one) for name, one in self.measures.items()},
+            "computed_in": {name: run.seconds for name, run in self.runs.items()},
+        }
+
+
+def compare(
+    workload: Workload, layout: Mapping[str, int], policy: Policy, costs: Costs
+) -> Comparison:
+    """Simulates a workload by the scheduler's order, as it came, and with slices held.
+
+    Args:
+        workload: What is asked for.
+        layout: Slices by size.
+        policy: The scheduler's numbers; it decides nothing by how often places are told.
+        costs: What starting and ending costs.
+    """
+    runs = (
+        share(workload, layout, policy, costs),
+        share_first_come(workload, layout, policy, costs),
+        hold(workload, layout, costs),
+    )
+    slices = sum(layout.values())
+    measures = {one.name: measure(one, workload, slices, policy, costs) for one in runs}
+    return Comparison(workload, layout, {one.name: one for one in runs}, measures)
+
+
+def seldom_told(policy: Policy) -> Policy:
+    """Gives a policy under which places are told seldom enough for a long simulation."""
+    return replace(policy, places_at_once=0, places_seconds=TOLD_SECONDS, places_told=TOLD_PLACES)
