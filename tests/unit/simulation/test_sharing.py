@@ -128,7 +128,7 @@ def test_starting_costs_what_it_costs() -> None:
         ("a", 0.0, 5.0, 3.25),  # asked at 10: forked and bound
         ("a", 0.0, 0.5, 3.25),  # asked at 28.25: thawed, home at 32
         ("b", 4.0, 4.0, 3.25),  # asked at 30: until a's is home, and its parked worker ended
-        ("a", 2.0, 4.0, 3.25),  # asked at 42: b's worker ends while a's next one is forked
+        ("a", 1.25, 4.0, 3.25),  # asked at 42: b was closed at 41.25, and its worker ends
     ]
 
 
