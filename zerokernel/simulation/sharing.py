@@ -16,9 +16,11 @@ from zerokernel.broker.scheduling import (
     Account,
     Action,
     Event,
+    LeaseBooked,
     NotebookSaid,
     Order,
     Policy,
+    Reserve,
     SchedulerState,
     SessionClosed,
     SessionConnected,
@@ -136,8 +138,12 @@ class Simulation:
         self._handle(report)
 
     def _handle(self, event: Event) -> None:
-        for action in self._state.handle(event, self.now):
+        actions = self._state.handle(event, self.now)
+        for action in actions:
             self._carry_out(action)
+        for action in actions:
+            if isinstance(action, Reserve):
+                self._handle(LeaseBooked(action.lease))  # books that have everything at once
 
     def _carry_out(self, action: Action) -> None:
         match action:
