@@ -123,7 +123,10 @@ def test_the_end_of_the_window_brings_a_request_back_among_the_others() -> None:
     """The scheduler asks to be woken for it."""
     here = scene(quota_window=1000.0, longest_delay=0.0)
     uses(here, "a", "r1", 300.0, 300.0)
+    here.stops_ended("a", "idle")
     here.asks_as("eve", "running", duration=900.0)
+    here.does(WorkerForked("running", 8))
+    here.does(TaskStarted("running", here.lease("running")))
     here.asks("a", "r2")
     here.asks_as("bob", "b")
     assert here.order() == ["b", "r2"]
