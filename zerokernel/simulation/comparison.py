@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from zerokernel.broker.scheduling import Policy
 from zerokernel.simulation.costs import Costs
 from zerokernel.simulation.holding import hold
-from zerokernel.simulation.measures import Measures, measure
+from zerokernel.simulation.measures import Measures, measure, spread
 from zerokernel.simulation.outcomes import Run
 from zerokernel.simulation.sharing import share, share_first_come
 from zerokernel.simulation.workload import Workload
@@ -38,10 +40,38 @@ class Comparison:
                 "cells": len(self.workload),
                 "work_hours": self.workload.work / 3600,
                 "slices": dict(self.layout),
+                **shape(self.workload),
             },
             "ways": {name: asdict(one) for name, one in self.measures.items()},
             "computed_in": {name: run.seconds for name, run in self.runs.items()},
         }
+
+
+def shape(workload: Workload) -> dict[str, Any]:
+    """Gives how a workload is distributed, JSON-able: what traces are described by.
+
+    Times in seconds; `longest_tenth` is the share of all work that the longest tenth of the
+    cells is, `busiest_tenth` that of the tenth of the users who need most.
+    """
+    cells = [cell for one in workload.notebooks for cell in one.cells]
+    thoughts = [cell.think for one in workload.notebooks for cell in one.cells[1:]]
+    users: Counter[str] = Counter()
+    for one in workload.notebooks:
+        users[one.account.user] += round(1000 * sum(cell.run for cell in one.cells))
+    return {
+        "run_s": asdict(spread(cell.run for cell in cells)),
+        "limit_s": asdict(spread(cell.limit for cell in cells)),
+        "think_s": asdict(spread(thoughts)),
+        "cells_of_a_notebook": asdict(spread(len(one.cells) for one in workload.notebooks)),
+        "longest_tenth": _share_of_tenth([cell.run for cell in cells]),
+        "busiest_tenth": _share_of_tenth([float(one) for one in users.values()]),
+    }
+
+
+def _share_of_tenth(numbers: list[float]) -> float:
+    most = sorted(numbers, reverse=True)[: math.ceil(len(numbers) / 10)]
+    total = math.fsum(numbers)
+    return math.fsum(most) / total if total else 0.0
 
 
 def compare(

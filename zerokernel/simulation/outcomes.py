@@ -50,7 +50,7 @@ class Run:
         name: How tables call it.
         outcomes: Of all cells, in the order in which they were asked for.
         held: From when to when a slice was somebody's, for each time that one was.
-        seconds: The computer's own time that it took.
+        seconds: The computer's own time that it took: what its processor worked.
     """
 
     name: str

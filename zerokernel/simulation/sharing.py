@@ -107,14 +107,14 @@ class Simulation:
 
     def run(self) -> Run:
         """Serves all, to the end of the last notebook."""
-        begun = time.perf_counter()
+        begun = time.process_time()
         for notebook in self._notebooks:
             first = notebook.cells[0].think if notebook.cells else 0.0
             self.after(notebook.opens + first, self._opens, notebook)
         while self._live:
             self._step()
         self._run.outcomes.sort(key=lambda one: one.asked)
-        self._run.seconds = time.perf_counter() - begun
+        self._run.seconds = time.process_time() - begun
         return self._run
 
     def _step(self) -> None:
