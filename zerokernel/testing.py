@@ -110,7 +110,9 @@ class FakeEngine:
         """Sets who is told."""
         self._observer = observer
 
-    async def open(self, session: str, python: str, environment: Mapping[str, str]) -> Door:
+    async def open(
+        self, session: str, python: str, environment: Mapping[str, str], user: str = ""
+    ) -> Door:
         """Gives the door, or raises WorkerStartFailed where a test set `failure`."""
         if self.failure:
             raise WorkerStartFailed(self.failure)

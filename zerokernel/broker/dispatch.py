@@ -9,10 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import zerokernel
 from zerokernel.broker.engines.port import Door, Engine, Report
+from zerokernel.broker.identity import User
 from zerokernel.broker.ledger.port import Beat, Entry, Ledger
 from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
@@ -43,6 +44,7 @@ from zerokernel.messages import (
     EndWorker,
     Message,
     OpenSession,
+    Refused,
     RequestLease,
     SessionOpened,
     TaskEnded,
@@ -62,7 +64,7 @@ class Connection(Protocol):
     def replaced(self) -> None:
         """Another connection took the session over."""
 
-    def ending(self) -> None:
+    def ending(self, reason: str = "") -> None:
         """The broker ends on purpose; nobody needs to start another now."""
 
 
@@ -80,9 +82,11 @@ class Broker:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         owner: str = "",
+        accounts: Callable[[str], User | None] = User,
     ) -> None:
         self.state = state
         self._owner = owner
+        self._accounts = accounts
         self.engine = engine
         self.ledger = ledger
         self._clock = clock
@@ -94,6 +98,8 @@ class Broker:
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
         self._kernels = KernelWatch(self._kernel_ended)
+        # Why nothing new is taken in any more, "" while it is.
+        self.closing = ""
         # Called when the last session left or the first came: an embedded broker ends when idle.
         self.on_idle_change: Callable[[bool], None] = lambda idle: None
         self.on_shutdown: Callable[[], None] = lambda: None
@@ -111,23 +117,26 @@ class Broker:
 
     # --- sessions -----------------------------------------------------------------------
 
-    def connect(self, opening: OpenSession, user: str, connection: Connection) -> bool:
+    def connect(self, opening: OpenSession, user: User, connection: Connection) -> bool:
         """Lets a notebook in. False where the session is another user's."""
         known = self.state.sessions.get(opening.session)
-        if known is not None and known.user not in ("", user):
+        if known is not None and known.user not in ("", user.name):
             return False
         if before := self._connections.get(opening.session):
             before.replaced()
         self._connections[opening.session] = connection
         self._kernels.watch(opening.session, opening.process, opening.namespace)
-        self.handle(SessionConnected(opening.session, opening.name, user, opening.requests))
+        asks_for = user.name, opening.requests, user.group, user.tier
+        self.handle(SessionConnected(opening.session, opening.name, *asks_for))
         self.on_idle_change(False)
         log.info("session %s opened: %s", opening.session, opening.name)
         return True
 
-    async def open_engine(self, opening: OpenSession) -> SessionOpened:
+    async def open_engine(self, opening: OpenSession, user: User) -> SessionOpened:
         """Makes the session's supervisor ready. Raises WorkerStartFailed."""
-        door = await self.engine.open(opening.session, opening.python, opening.environment)
+        door = await self.engine.open(
+            opening.session, opening.python, opening.environment, user.name
+        )
         return self._opened(opening.session, door)
 
     def disconnect(self, session: str, connection: Connection, closed: bool = False) -> None:
@@ -153,8 +162,17 @@ class Broker:
         """Takes a notebook's message. False where a notebook may not say such a thing."""
         if not isinstance(message, RequestLease | CancelRequest | EndWorker):
             return False
+        if self.closing and self._is_new(message):
+            self._tell(session, Refused(message.request, "BrokerUnavailable", self.closing))
+            return True
         self.handle(NotebookSaid(session, message))
         return True
+
+    def _is_new(self, message: Message) -> TypeGuard[RequestLease]:
+        """Whether it asks for a lease, and not again for one that there is."""
+        return (
+            isinstance(message, RequestLease) and self.state.find_request(message.request) is None
+        )
 
     # --- what the engine tells ----------------------------------------------------------
 
@@ -187,9 +205,11 @@ class Broker:
         except LedgerUnavailable as error:
             log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
 
-    def adopted(self, kept: WorkerKept) -> None:
-        """A supervisor of an earlier broker still has this worker."""
-        self.handle(WorkerAdopted(kept, self._owner))
+    def adopted(self, kept: WorkerKept, user: str) -> None:
+        """A supervisor of an earlier broker still has this user's worker."""
+        name = user or self._owner
+        account = self._accounts(name) or User(name)  # one who was removed has it all the same
+        self.handle(WorkerAdopted(kept, name, account.group, account.tier))
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew."""
@@ -224,8 +244,7 @@ class Broker:
     def _carry_out(self, action: Action) -> None:
         match action:
             case Tell(session, message):
-                if connection := self._connections.get(session):
-                    connection.tell(message)
+                self._tell(session, message)
             case Order(_, message):
                 self.engine.send(message)
             case Reserve(user, lease, amount):
@@ -238,6 +257,10 @@ class Broker:
                 self.on_clean(action)
             case Beats(running):
                 self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
+
+    def _tell(self, session: str, message: Message) -> None:
+        if connection := self._connections.get(session):
+            connection.tell(message)
 
     def _nothing_to_clean(self, order: Clean) -> None:
         self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))
@@ -275,6 +298,24 @@ class Broker:
         self.handle(NotebookSaid(session, EndWorker(session)))
         return True
 
+    def has_lease(self, session: str, user: str) -> bool:
+        """Whether a session of this user's holds a lease."""
+        known = self.state.sessions.get(session)
+        return known is not None and known.user == user and known.lease is not None
+
+    def close_to_new(self, reason: str) -> None:
+        """Takes nothing new in; notebooks whose cells do not run are told that it ends."""
+        self.closing = reason
+        for session, connection in list(self._connections.items()):
+            known = self.state.sessions.get(session)
+            if known is None or known.lease is None:
+                connection.ending(reason)
+
+    @property
+    def leases(self) -> int:
+        """How many slices are leased."""
+        return sum(one.lease is not None for one in self.state.slices.values())
+
     def status(self) -> dict[str, Any]:
         """Gives what `%gpu`, `zerokernel status` and tests read; JSON-able."""
         now = self._clock()
@@ -301,5 +342,5 @@ class Broker:
             self._timer.cancel()
         self._kernels.close()
         for connection in list(self._connections.values()):
-            connection.ending()
+            connection.ending(self.closing)
         await self.engine.close()

@@ -38,7 +38,7 @@ class Observer:
         self.reports.append(report)
         self._more.set()
 
-    def adopted(self, kept: WorkerKept) -> None:
+    def adopted(self, kept: WorkerKept, user: str) -> None:
         self.kept.append(kept)
 
     def moved(self, session: str, door: Door) -> None:

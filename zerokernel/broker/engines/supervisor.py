@@ -57,6 +57,7 @@ class Supervisor:
     Args:
         heard: Called with each message in the event loop's thread.
         lost: Called once, with the reason, when the process or its channel ended by itself.
+        user: For whom it forks.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Supervisor:
         heard: Callable[[Message], None],
         lost: Callable[[str], None],
         module: str = MODULE,
+        user: str = "",
     ) -> None:
+        self._user = user
         self._command = [python, "-m", module]
         self._environment = environment
         self._settings = settings
@@ -209,6 +212,7 @@ class Supervisor:
             address,
             self._secret,
             self._groups,
+            self._user,
         )
         write_record(self._base.with_suffix(".process"), record)
 

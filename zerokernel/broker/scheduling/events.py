@@ -53,6 +53,8 @@ class WorkerAdopted:
 
     kept: WorkerKept
     user: str
+    group: str = ""
+    tier: str = ""
 
 
 @dataclass(frozen=True)
