@@ -274,6 +274,8 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 """What this machine calls itself, and nobody else does."""
 TOKEN_VARIABLE = "ZEROKERNEL_BROKER_TOKEN"
 """A person's token for a shared broker; never a setting, for settings are handed on and shown."""
+CREDENTIALS = frozenset({TOKEN_VARIABLE, "JPY_API_TOKEN", "JUPYTERHUB_API_TOKEN", "JUPYTER_TOKEN"})
+"""What proves to broker, Hub and server who the user is: no forkserver and no worker has it."""
 
 
 def _check_broker_url(url: str) -> None:

@@ -102,6 +102,7 @@ class FakeEngine:
         self.unclaimed: dict[str, Bind] = {}
         self.orders: list[Bind | ExtendLimit | Park | StopWorker] = []
         self.failure: str = ""
+        self.opened_for: list[str] = []
         self.door = Door("unix:/nowhere", "00" * 32)
 
     # --- the engine ---------------------------------------------------------------------
@@ -116,6 +117,7 @@ class FakeEngine:
         """Gives the door, or raises WorkerStartFailed where a test set `failure`."""
         if self.failure:
             raise WorkerStartFailed(self.failure)
+        self.opened_for.append(user)
         return self.door
 
     async def adopt(self) -> None:

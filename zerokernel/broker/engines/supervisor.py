@@ -33,7 +33,7 @@ from zerokernel.messages import (
     WorkerKept,
     check_protocol,
 )
-from zerokernel.settings import Settings, as_environment
+from zerokernel.settings import CREDENTIALS, Settings, as_environment
 from zerokernel.wire import Channel, connect
 
 MODULE = "zerokernel.worker.forkserver"
@@ -184,6 +184,8 @@ class Supervisor:
 
     def _spawn(self) -> None:
         environment = with_package(self._environment) | as_environment(self._settings)
+        for name in CREDENTIALS & environment.keys():
+            del environment[name]
         environment["ZEROKERNEL_SUPERVISOR_SECRET"] = self._secret
         arguments = ["--address", self._wanted_address(), "--address-file", str(self._address_file)]
         self._address_file.unlink(missing_ok=True)
