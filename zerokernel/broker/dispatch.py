@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import zerokernel
 from zerokernel.broker.engines.port import Door, Engine, Report
@@ -162,17 +162,17 @@ class Broker:
         """Takes a notebook's message. False where a notebook may not say such a thing."""
         if not isinstance(message, RequestLease | CancelRequest | EndWorker):
             return False
-        if self.closing and self._is_new(message):
-            self._tell(session, Refused(message.request, "BrokerUnavailable", self.closing))
-            return True
-        self.handle(NotebookSaid(session, message))
+        if not (self.closing and self._turns_away(session, message)):
+            self.handle(NotebookSaid(session, message))
         return True
 
-    def _is_new(self, message: Message) -> TypeGuard[RequestLease]:
-        """Whether it asks for a lease, and not again for one that there is."""
-        return (
-            isinstance(message, RequestLease) and self.state.find_request(message.request) is None
-        )
+    def _turns_away(self, session: str, message: Message) -> bool:
+        """Refuses a request that is new, and not made again over another connection."""
+        if not isinstance(message, RequestLease) or self.state.find_request(message.request):
+            return False
+        if connection := self._connections.get(session):
+            connection.tell(Refused(message.request, "BrokerUnavailable", self.closing))
+        return True
 
     # --- what the engine tells ----------------------------------------------------------
 
@@ -244,7 +244,8 @@ class Broker:
     def _carry_out(self, action: Action) -> None:
         match action:
             case Tell(session, message):
-                self._tell(session, message)
+                if connection := self._connections.get(session):
+                    connection.tell(message)
             case Order(_, message):
                 self.engine.send(message)
             case Reserve(user, lease, amount):
@@ -257,10 +258,6 @@ class Broker:
                 self.on_clean(action)
             case Beats(running):
                 self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
-
-    def _tell(self, session: str, message: Message) -> None:
-        if connection := self._connections.get(session):
-            connection.tell(message)
 
     def _nothing_to_clean(self, order: Clean) -> None:
         self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))

@@ -28,13 +28,12 @@ _SERVER_BUSY_SECONDS = 12.0
 """The same on a server, which takes 10 s to notice one that was lost without a word."""
 
 
-def make_ledger(settings: Settings, durable_grants: bool = False, patient: bool = True) -> Ledger:
+def make_ledger(settings: Settings, durable_grants: bool = False) -> Ledger:
     """Gives the ledger that the settings want; "auto" takes what can be had.
 
     Args:
         settings: What is wanted. A server that is named is an order, as "sql" is.
         durable_grants: Whether a grant waits for the disk, also in a file; on a server it does.
-        patient: Whether what cannot be written waits in memory; else it is not done at all.
 
     Raises:
         LedgerUnavailable: The setting wants "sql" or a server, and what that needs is not
@@ -43,21 +42,17 @@ def make_ledger(settings: Settings, durable_grants: bool = False, patient: bool 
     if settings.ledger == "memory":
         return MemoryLedger()
     if settings.ledger_url:
-        return _patient(_open_server(settings), patient)
+        return PatientLedger(_open_server(settings))
     if settings.ledger == "auto" and not has_sql():
         return MemoryLedger()
     try:
-        return _patient(_open_sql(ledger_file(settings), durable_grants), patient)
+        return PatientLedger(_open_sql(ledger_file(settings), durable_grants))
     except LedgerUnavailable as error:
         if settings.ledger == "sql":
             raise
         # Nothing is limited by an embedded broker's books: cells run all the same.
         log.warning("%s What is used now is counted in memory only.", error)
         return MemoryLedger()
-
-
-def _patient(ledger: Ledger, patient: bool) -> Ledger:
-    return PatientLedger(ledger) if patient else ledger
 
 
 def has_sql() -> bool:
