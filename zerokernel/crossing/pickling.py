@@ -38,6 +38,7 @@ from zerokernel.crossing.kinds import attribute_getter, default_reduce
 from zerokernel.crossing.mapped_files import Part
 from zerokernel.crossing.memory_map import MemoryMap
 from zerokernel.crossing.shared_dicts import ALONE, set_dict
+from zerokernel.crossing.tensor_columns import LiveGraph
 from zerokernel.crossing.tokens import Order
 
 Reduced = Any
@@ -276,20 +277,17 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return (*made, self.cut(obj, runs), None, None, stand_ins.put_pieces) if runs else made
 
     def reduce_tensor(self, obj: Any) -> Reduced:
-        """A tensor's geometry over its storage; a result with a graph keeps its exact value."""
+        """A tensor's geometry over its storage; of a graph only that there is one."""
         if not tensors.is_plain(obj):
             return NotImplemented
-        make: Any = tensors.make_tensor
-        if tensors.has_live_graph(obj):
-            if not self.in_worker:
-                tensors.refuse_live_graph(obj)
-            make = tensors.make_result
+        if not self.in_worker:
+            tensors.refuse_live_graph(obj)
         extras = tensors.extras(obj)
         recipe = tensors.tensor_recipe(obj)
         if extras[0] is None and not extras[1] and not extras[2]:
-            return (make, recipe)
+            return (tensors.make_tensor, recipe)
         self.shared_dicts.add(id(extras[2]))
-        return (make, recipe, extras, None, None, tensors.set_extras)
+        return (tensors.make_tensor, recipe, extras, None, None, tensors.set_extras)
 
     def reduce_exception(self, obj: BaseException) -> Reduced:
         """An exception with its cause, context and notes, without its traceback."""
@@ -446,6 +444,8 @@ def _find_reducer(kind: type) -> Callable[[Packer, Any], Reduced]:
         return Packer.reduce_member
     if kind is not types.ModuleType and issubclass(kind, types.ModuleType):
         return reducers.reduce_module
+    if kind is LiveGraph:
+        return tensors.reduce_live_graph
     if kind.__module__ == "dataclasses":
         return reducers.reduce_sentinel
     if arrays.chooser(kind):

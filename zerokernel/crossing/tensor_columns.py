@@ -7,7 +7,7 @@ user's, and no Python function runs for each tensor.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import is_, is_not
 from typing import Any
@@ -20,6 +20,19 @@ def _base() -> Any:
     import torch
 
     return torch._C.TensorBase
+
+
+class LiveGraph:
+    """In the place of `requires_grad`: a tensor that was computed from others.
+
+    Its graph stays where it was made: only that it has one can be told.
+    """
+
+    def __reduce__(self) -> str:
+        return "LIVE_GRAPH"
+
+
+LIVE_GRAPH = LiveGraph()
 
 
 @past_modes
@@ -56,11 +69,19 @@ def geometries(tensors: Sequence[Any]) -> list[tuple[Any, ...]]:
         map(base.storage_offset, tensors),
         map(tuple, map(base.size, tensors)),
         map(base.stride, tensors),
-        map(base.requires_grad.__get__, tensors),
+        _need_gradients(tensors),
         map(base.is_conj, tensors),
         map(base.is_neg, tensors),
     )
     return list(zip(*columns, strict=True))
+
+
+def _need_gradients(tensors: Sequence[Any]) -> Iterable[bool | LiveGraph]:
+    base = _base()
+    needs, leaves = base.requires_grad.__get__, base.is_leaf.__get__
+    if all(map(leaves, tensors)):
+        return map(needs, tensors)
+    return [needs(item) if leaves(item) else LIVE_GRAPH for item in tensors]
 
 
 @past_modes

@@ -26,7 +26,10 @@ from zerokernel.crossing.parts import (
     Part,
     Plan,
 )
+from zerokernel.crossing.tensor_columns import LIVE_GRAPH, LiveGraph
 from zerokernel.errors import CannotTravel
+
+_LIVE = "is a tensor with a live autograd graph; detach() it, or compute it in the %%gpu cell"
 
 
 class StorageSize(Part):
@@ -70,10 +73,8 @@ class TensorGeometry(Part):
     def write(self, item: Any, state: Any) -> None:
         *recipe, grad, hooks = state
         if item.untyped_storage() is not recipe[1] or geometry(item) != tuple(recipe[2:]):
-            requires_grad = recipe[6]
             item.data = make_tensor(None, *recipe[1:6], False, *recipe[7:9])
-            if item.requires_grad != requires_grad and item.is_leaf:
-                item.requires_grad_(requires_grad)
+            _set_need_of_gradients(item, recipe[6])
         if gradient(item) is not grad:
             set_gradient(item, grad)
         if item._backward_hooks is not hooks:
@@ -174,14 +175,34 @@ def make_tensor(kind: Any, storage: Any, dtype: Any, *rest: Any) -> Any:
     if neg:
         made = torch._neg_view(made)
     if kind is not None and kind is not torch.Tensor:
-        return kind(made, requires_grad)
-    return made.requires_grad_(requires_grad) if requires_grad else made
+        made = kind(made, False)
+    if requires_grad:
+        _set_need_of_gradients(made, requires_grad)
+    return made
 
 
-def make_result(*recipe: Any) -> Any:
-    """A non-leaf tensor whose graph stayed in the worker."""
-    leaf = make_tensor(None, *recipe[1:6], True, *recipe[7:])
-    return _stayed().apply(leaf)
+@past_modes
+def _set_need_of_gradients(item: Any, needed: Any) -> None:
+    """Makes a tensor a leaf that needs gradients or none, or one whose graph stayed there."""
+    if (LIVE_GRAPH if item.grad_fn is not None else item.requires_grad) is needed:
+        return
+    if item.grad_fn is not None:
+        item.detach_()
+    if item.requires_grad:
+        item.requires_grad_(False)
+    if needed is LIVE_GRAPH:
+        _leave_graph(item)
+    else:
+        item.requires_grad_(needed)
+
+
+def _leave_graph(item: Any) -> None:
+    """Gives a tensor a graph in place whose backward says where the real one is."""
+    import torch
+
+    leaf = torch.zeros((), requires_grad=True, device=item.device)
+    with torch.enable_grad():
+        _stayed().apply(item, leaf)
 
 
 _stayed_class: list[Any] = []
@@ -192,11 +213,12 @@ def _stayed() -> Any:
         import torch
 
         class GraphStayedInWorker(torch.autograd.Function):
-            """Identity whose backward says where the graph is."""
+            """Changes nothing; its backward says where the graph is."""
 
             @staticmethod
-            def forward(ctx: Any, tensor: Any) -> Any:
-                return tensor.view_as(tensor)
+            def forward(ctx: Any, tensor: Any, leaf: Any) -> Any:
+                ctx.mark_dirty(tensor)
+                return tensor
 
             @staticmethod
             def backward(ctx: Any, *grads: Any) -> Any:
@@ -209,16 +231,17 @@ def _stayed() -> Any:
 
 
 @past_modes
-def has_live_graph(item: Any) -> bool:
-    """Whether a tensor was computed from others that need gradients."""
-    return item.grad_fn is not None
-
-
 def refuse_live_graph(item: Any) -> None:
-    """Says what to do with a tensor of the notebook that has a live graph."""
-    raise CannotTravel(
-        "is a tensor with a live autograd graph; detach() it, or compute it in the %%gpu cell"
-    )
+    """Raises CannotTravel for a tensor of the notebook that was computed from others."""
+    if item.grad_fn is not None:
+        raise CannotTravel(_LIVE)
+
+
+def reduce_live_graph(packer: Any, graph: LiveGraph) -> str:
+    """Of a tensor that both sides know, and that was computed from others in place."""
+    if not packer.in_worker:
+        raise CannotTravel(_LIVE)
+    return graph.__reduce__()
 
 
 @past_modes

@@ -85,6 +85,18 @@ def test_live_graph_of_the_notebook_is_absent(pair):
     assert pair.namespace["z"] == 3.0
 
 
+def test_a_graph_made_in_place_keeps_a_known_tensor_from_travelling(pair):
+    """The worker's copy is not made a leaf in silence; detached, the tensor travels again."""
+    pair.plain("import torch\nw = torch.ones(3, requires_grad=True)\ny = torch.zeros(3)")
+    pair.cell("n = y.sum().item()")
+    pair.plain("y += w")
+    pair.cell("n = w.sum().item()")
+    assert "detach" in pair.shipment.absent["y"]
+    pair.plain("y.detach_()")
+    pair.cell("n = y.sum().item()")
+    assert (pair.namespace["n"], pair.shipment.absent) == (3.0, {})
+
+
 def test_freed_tensor_is_not_kept_alive(pair):
     """After the plain cell that drops it, nothing of ours holds a tensor's memory."""
     import weakref
