@@ -132,13 +132,13 @@ class SharedBroker:
         return BrokerAddress(self.url, token, 0, PROTOCOL_VERSION, "", "", self.authority)
 
 
-def make_certificate(directory: Path) -> None:
-    """Makes a certificate for loopback that is its own authority, and its key."""
+def make_certificate(directory: Path, names: str = "IP:127.0.0.1,DNS:localhost") -> None:
+    """Makes a certificate that is its own authority, and its key."""
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
             *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+            *("-addext", f"subjectAltName={names}"),
             *("-keyout", "key.pem", "-out", "certificate.pem"),
         ],
         cwd=directory,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import signal
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,7 +24,9 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs o
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[SharedBroker]:
-    made = SharedBroker((User("ada", "pro"), User("bob")), tls=True)
+    made = SharedBroker(
+        (User("ada", "pro"), User("bob")), tls=True, more='names = ["GPU.example.org"]'
+    )
     made.start()
     yield made
     made.close()
@@ -89,6 +93,20 @@ def test_no_token_reaches_the_worker(broker, ada):
     assert not list((broker.directory / "ada" / "rt").glob("broker*")), "none of its own started"
 
 
+@pytest.mark.parametrize(
+    ("host", "status"), [("gpu.example.org:443", 200), ("evil.example", 403), ("localhost", 200)]
+)
+def test_it_answers_to_its_names(broker, host, status):
+    """Those that are configured, and those of loopback; no name that was rebound to it."""
+    address = broker.address("ada")
+    port = urlsplit(address.url).port
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=address.tls)
+    headers = {"Authorization": f"token {address.token}", "Host": host}
+    connection.request("GET", "/v1/usage", headers=headers)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=["upgrade", "crash"])
 def test_a_running_cell_outlives_its_broker(broker, ada, gate, number):
     """The next one has the lease, as its user's, and charges it once."""
@@ -134,5 +152,20 @@ def test_running_cells_finish_when_it_is_told_to_end(broker, ada, bob, gate):
     away = bob.run("%%gpu\nnever = 1").error()
     assert away["ename"] == "BrokerUnavailable"
     assert "administrator" in away["evalue"]
+
+
+def test_who_says_it_twice_does_not_wait(broker, ada, gate):
+    """The notebook comes back to a new broker by itself; a second SIGTERM ends its cell."""
     broker.start()
-    assert bob.run("%%gpu\nfinally_ = 1").status == "ok"
+    plain(ada, "y = [1]")
+    cell = ada.submit("%%gpu -d 100\ny.append(2)\n" + until(gate.path))
+    ada.watch(cell, started)
+    for ended in (False, True):
+        broker.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "told to end" in broker.log, "its word")
+        assert ended or broker.process.poll() is None
+    error = ada.collect(cell).error()
+    assert error["ename"] == "BrokerLost"
+    assert "Nothing was changed" in error["evalue"]
+    assert broker.process.wait(20) == 0
+    assert plain(ada, "print(y)") == "[1]"

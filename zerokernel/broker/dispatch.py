@@ -129,7 +129,7 @@ class Broker:
         asks_for = user.name, opening.requests, user.group, user.tier
         self.handle(SessionConnected(opening.session, opening.name, *asks_for))
         self.on_idle_change(False)
-        log.info("session %s opened: %s", opening.session, opening.name)
+        log.info("session %s of %s opened: %r", opening.session, user.name, opening.name)
         return True
 
     async def open_engine(self, opening: OpenSession, user: User) -> SessionOpened:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import select
+import ssl
 import threading
 import time
 from collections import deque
@@ -313,6 +314,8 @@ class BrokerClient:
             raise BrokerUnavailable(
                 f"The broker at {self.address.url} refused the connection: {error.message}."
             ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise BrokerUnavailable(rest.untrusted(self.address, error)) from error
         except (OSError, httpclient.HTTPError, websocket.WebSocketError) as error:
             raise BrokerUnavailable(
                 f"The broker at {self.address.url} cannot be reached: {error}."

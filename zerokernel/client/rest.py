@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -56,6 +57,14 @@ def shut_down(address: BrokerAddress) -> None:
     call(address, "POST", "/v1/shutdown")
 
 
+def untrusted(address: BrokerAddress, error: ssl.SSLCertVerificationError) -> str:
+    """Says that a broker's certificate is not what it should be, and what to do."""
+    return (
+        f"The certificate of the broker at {address.url} is not trusted: {error.verify_message}. "
+        "The setting broker_ca_file names a file with its authority."
+    )
+
+
 def _connection(
     address: BrokerAddress, host: str, port: int | None, timeout: float
 ) -> http.client.HTTPConnection:
@@ -73,6 +82,8 @@ def _exchange(
         connection.request(method, path, headers={"Authorization": f"token {address.token}"})
         answer = connection.getresponse()
         body = json.loads(answer.read(_LARGEST_ANSWER))
+    except ssl.SSLCertVerificationError as error:
+        raise BrokerUnavailable(untrusted(address, error)) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise BrokerUnavailable(f"The broker at {address.url} does not answer: {error}") from error
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import http.client
 import json
@@ -15,13 +16,16 @@ from uuid import uuid4
 
 import pytest
 
+from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import User
+from zerokernel.broker.ledger import MemoryLedger
+from zerokernel.broker.scheduling import SchedulerState
 from zerokernel.broker.users import FileIdentity, UserFile, add, remove
 from zerokernel.client import BrokerClient, fetch_status
 from zerokernel.client.rest import end_worker, shut_down
 from zerokernel.errors import BrokerLost, BrokerUnavailable, TokenRefused
-from zerokernel.messages import Granted, OpenSession, RequestLease
-from zerokernel.testing import FakeEngine, InProcessBroker
+from zerokernel.messages import Granted, OpenSession, RequestLease, WorkerKept
+from zerokernel.testing import FakeEngine, InProcessBroker, simulated_slices
 
 TIERS = ("free", "pro")
 
@@ -147,6 +151,29 @@ def test_each_user_has_a_forkserver_of_their_own(shared: Shared) -> None:
     assert engine.opened_for == ["ada", "bob"]
 
 
+def test_what_is_taken_over_is_its_users(shared: Shared) -> None:
+    """With the tier and group that the users have now; nobody else gets at it."""
+    session = "5" * 32
+    identity = FileIdentity(shared.file, TIERS)
+
+    async def life() -> Broker:
+        state = SchedulerState(simulated_slices())
+        broker = Broker(state, FakeEngine(), MemoryLedger(), accounts=identity.named)
+        held = WorkerKept(session, 7, "r.1", "r", state.offers()[0].id, 60.0, 1.0)
+        broker.adopted(held, "ada")
+        broker.adopted(dataclasses.replace(held, session="6" * 32, lease="", slice_id=""), "gone")
+        await broker.close()
+        return broker
+
+    broker = asyncio.run(life())
+    account = broker.state.sessions[session].account
+    assert (account.user, account.group, account.tier) == ("ada", "lab", "pro")
+    assert broker.state.sessions["6" * 32].user == "gone"
+    assert broker.has_lease(session, "ada")
+    assert not broker.has_lease(session, "bob")
+    assert [entry.user for entry in broker.ledger.open_leases()] == ["ada"]
+
+
 def test_a_broker_that_closes_takes_nothing_new(shared: Shared) -> None:
     """Idle notebooks are told why and sent away; a cell that runs has its notebook to the end."""
     running, idle = shared.client("ada"), shared.client("bob")
@@ -162,7 +189,9 @@ def test_a_broker_that_closes_takes_nothing_new(shared: Shared) -> None:
     (refused,) = waited(running)
     assert (refused.code, refused.reason) == ("BrokerUnavailable", "It closes for the night.")
     assert shared.broker.call(lambda: shared.broker.broker.leases) == 1
+    late = shared.client("bob")
     with pytest.raises(BrokerLost, match="for the night"):
-        shared.client("bob").connect(10)
+        late.connect(10)
+    late.close()
     running.close()
     idle.close()

@@ -261,6 +261,9 @@ class LocalEngine:
 
     def _heard(self, house: _House, message: Message) -> None:
         house.heard_at = time.monotonic()
+        if self._home.get(getattr(message, "session", ""), house) is not house:
+            log.warning("%r spoke of a session that is not its own", house.supervisor)
+            return
         match message:
             case WorkerForked(session=session):
                 # A session that is over may have forked at that moment: it is told to stop.
