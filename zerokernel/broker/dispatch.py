@@ -333,6 +333,11 @@ class Broker:
             "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
         }
 
+    def let_go(self) -> None:
+        """Ends nothing, whatever is heard from now on: the next broker takes it over."""
+        self._connections.clear()
+        self._kernels.close()
+
     async def close(self) -> None:
         """Ends every worker and supervisor."""
         if self._timer is not None:

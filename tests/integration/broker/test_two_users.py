@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.kernels import wait_until
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import User
 from zerokernel.broker.ledger import MemoryLedger
@@ -172,6 +173,24 @@ def test_what_is_taken_over_is_its_users(shared: Shared) -> None:
     assert broker.has_lease(session, "ada")
     assert not broker.has_lease(session, "bob")
     assert [entry.user for entry in broker.ledger.open_leases()] == ["ada"]
+
+
+def test_a_broker_that_lets_go_ends_nothing(shared: Shared) -> None:
+    """A connection that breaks then, as all do, costs nobody the lease, without any grace."""
+    client = shared.client("ada")
+    client.connect(10)
+    client.send(RequestLease("r", "", 60.0))
+    assert isinstance(waited(client)[0], Granted)
+    broker = shared.broker.broker
+    (connection,) = broker._connections.values()
+    shared.broker.call(broker.let_go)
+    shared.broker.call(connection.replaced)
+    with pytest.raises(BrokerLost):
+        waited(client)
+    client.close()
+    wait_until(lambda: connection._on_close_called, "the end of the connection")
+    assert shared.broker.call(lambda: broker.leases) == 1
+    assert broker.state.policy.kernel_grace_seconds == 0
 
 
 def test_a_broker_that_closes_takes_nothing_new(shared: Shared) -> None:

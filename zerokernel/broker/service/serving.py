@@ -120,6 +120,7 @@ class _Life:
         await self._told.wait()
         if self._hands_over:
             # Nothing is closed: connections that just break are made anew, to the next one.
+            self._broker.let_go()
             log.info("the broker ends and leaves what runs to the next one")
             return
         try:
