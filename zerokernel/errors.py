@@ -47,6 +47,20 @@ class BrokerUnavailable(ZeroKernelError):
     """The broker could not be reached or started. `%%gpu --cpu` runs the cell in the notebook."""
 
 
+class TokenRefused(BrokerUnavailable):
+    """The broker does not know this token, or it has expired. Ask its administrator for a new one."""
+
+    again = False
+
+
+class BadUser(ZeroKernelError):
+    """There is no such user, or a user cannot be like that."""
+
+
+class UsersUnavailable(ZeroKernelError):
+    """The file of users cannot be read or written, or is not to be trusted."""
+
+
 class BrokerLost(ZeroKernelError):
     """The broker ended and no other took its place, so the cell was ended too. Nothing was changed; run it again."""
 

@@ -10,13 +10,14 @@ import dataclasses
 import json
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from zerokernel.errors import ZeroKernelError
 
@@ -40,6 +41,12 @@ class Settings:
         background_seconds: With gpu_cells "all", how long threads and tasks that a cell left
             running go on, on its lease; then they stand still until the next cell.
         park_seconds: How long an idle worker is kept, frozen, on a slice nobody wants.
+        broker_url: The shared broker that serves this notebook instead of an embedded one:
+            "https://HOST:PORT", or "http://" with a loopback address; "" for none.
+        broker_token_file: A file of mode 0600 with this person's token for it; "" is
+            `~/.config/zerokernel/token`. The variable `ZEROKERNEL_BROKER_TOKEN` comes first.
+        broker_ca_file: A PEM file with the authority of its certificate; "" trusts those that
+            the system trusts.
         broker_idle_seconds: An embedded broker without sessions ends after this time.
         broker_start_seconds: How long a kernel waits for a broker that it starts.
         worker_start_seconds: How long a cell waits for its worker to be ready.
@@ -96,6 +103,9 @@ class Settings:
     gpu_cells: str = "marked"
     background_seconds: float = 3.0
     park_seconds: float = 600.0
+    broker_url: str = ""
+    broker_token_file: str = ""
+    broker_ca_file: str = ""
     broker_idle_seconds: float = 300.0
     broker_start_seconds: float = 20.0
     worker_start_seconds: float = 60.0
@@ -147,7 +157,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         raw = env.get(f"ZEROKERNEL_{name.upper()}")
         if raw is not None:
             values[name] = _convert(name, hint, raw)
-    return _checked(Settings(**values))
+    return checked(Settings(**values))
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
@@ -176,8 +186,12 @@ def state_directory(
 def _configuration_file(env: Mapping[str, str]) -> Path:
     if named := env.get("ZEROKERNEL_CONFIG"):
         return Path(named)
+    return _configuration_directory(env) / "config.toml"
+
+
+def _configuration_directory(env: Mapping[str, str]) -> Path:
     home = env.get("XDG_CONFIG_HOME") or os.path.join(env.get("HOME", "/"), ".config")
-    return Path(home) / "zerokernel" / "config.toml"
+    return Path(home) / "zerokernel"
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -220,7 +234,7 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
         raise BadSetting(f"The setting {name} cannot be {value!r}: {error}") from error
 
 
-_CHOICES = {
+CHOICES = {
     "channel": ("unix", "tcp"),
     "devices": ("auto", "nvidia", "simulated"),
     "containment": ("auto", "control group", "pid namespace", "process walk"),
@@ -229,10 +243,12 @@ _CHOICES = {
     "change_detection": ("auto", "tracking", "hash"),
     "scrub_memory": ("between users", "always", "never"),
 }
+"""What settings can be that are one of a few words."""
 
 
-def _checked(settings: Settings) -> Settings:
-    for name, choices in _CHOICES.items():
+def checked(settings: Settings) -> Settings:
+    """Gives the settings back. Raises BadSetting where one of them cannot be."""
+    for name, choices in CHOICES.items():
         if (value := getattr(settings, name)) not in choices:
             raise BadSetting(f"The setting {name} is {value!r}; it can be {', '.join(choices)}.")
     for field in dataclasses.fields(settings):
@@ -240,6 +256,7 @@ def _checked(settings: Settings) -> Settings:
         if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
             raise BadSetting(f"The setting {field.name} cannot be {value}.")
     _check_ledger(settings)
+    _check_broker_url(settings.broker_url)
     if settings.default_duration == 0:
         raise BadSetting("The setting default_duration must be above 0.")
     return settings
@@ -251,6 +268,59 @@ def has_password(url: str) -> bool:
     names, _, options = unquote(rest).partition("?")
     between = re.match(r"[^/@:]*:[^/@]*@", rest) or re.search(r":.*@", names)
     return bool(between or re.search(r"(^|&)\w*password=", options))
+
+
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+"""What this machine calls itself, and nobody else does."""
+TOKEN_VARIABLE = "ZEROKERNEL_BROKER_TOKEN"
+"""A person's token for a shared broker; never a setting, for settings are handed on and shown."""
+CREDENTIALS = frozenset({TOKEN_VARIABLE, "JPY_API_TOKEN", "JUPYTERHUB_API_TOKEN", "JUPYTER_TOKEN"})
+"""What proves to broker, Hub and server who the user is: no forkserver and no worker has it."""
+
+
+def _check_broker_url(url: str) -> None:
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or parts.path not in ("", "/") or "@" in parts.netloc or parts.query:
+        raise BadSetting("The setting broker_url is not of the form https://HOST:PORT.")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise BadSetting(
+            f"The setting broker_url is {url!r}: a token would cross the network in the clear. "
+            "It can be https://…, or http:// with a loopback address."
+        )
+
+
+def broker_token(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
+    """Gives this person's token for the shared broker: from the variable, else from the file.
+
+    Raises:
+        BadSetting: There is none, or others can read its file.
+    """
+    env = os.environ if environment is None else environment
+    if token := env.get(TOKEN_VARIABLE, "").strip():
+        return token
+    named = settings.broker_token_file
+    path = Path(named).expanduser() if named else _configuration_directory(env) / "token"
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            token = file.read(4096).strip()
+    except OSError as error:
+        raise BadSetting(
+            f"The broker {settings.broker_url} wants a token, and {path} cannot be read: "
+            f"{error.strerror}. Write the token that its administrator gave you into that file, "
+            f"with mode 0600, or into the variable {TOKEN_VARIABLE}."
+        ) from error
+    if mode & 0o077:
+        raise BadSetting(f"The token in {path} can be read by others. Run `chmod 600 {path}`.")
+    if not token:
+        raise BadSetting(f"The file {path} is empty; it should have your token for the broker.")
+    return token
 
 
 def _check_ledger(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class FakeEngine:
         self.unclaimed: dict[str, Bind] = {}
         self.orders: list[Bind | ExtendLimit | Park | StopWorker] = []
         self.failure: str = ""
+        self.opened_for: list[str] = []
         self.door = Door("unix:/nowhere", "00" * 32)
 
     # --- the engine ---------------------------------------------------------------------
@@ -110,10 +112,13 @@ class FakeEngine:
         """Sets who is told."""
         self._observer = observer
 
-    async def open(self, session: str, python: str, environment: Mapping[str, str]) -> Door:
+    async def open(
+        self, session: str, python: str, environment: Mapping[str, str], user: str = ""
+    ) -> Door:
         """Gives the door, or raises WorkerStartFailed where a test set `failure`."""
         if self.failure:
             raise WorkerStartFailed(self.failure)
+        self.opened_for.append(user)
         return self.door
 
     async def adopt(self) -> None:
@@ -218,12 +223,17 @@ class InProcessBroker:
         ledger: Ledger | None = None,
         policy: Policy | None = None,
         identity: Identity | None = None,
+        token: str = "",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._slices = simulated_slices() if slices is None else list(slices)
         self.engine = engine if engine is not None else FakeEngine()
         self.ledger = ledger if ledger is not None else MemoryLedger()
         self._policy = policy
-        self._token = secrets.token_urlsafe(16)
+        self._token = token or secrets.token_urlsafe(16)
+        self._reached = host, port, tls
         self._identity = identity or OwnerIdentity(self._token, "tester")
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
@@ -273,7 +283,7 @@ class InProcessBroker:
         self._ended = asyncio.Event()
         self.broker = Broker(SchedulerState(self._slices, self._policy), self.engine, self.ledger)
         self.broker.on_shutdown = self.shutdown_asked.set
-        server = Server(make_application(self.broker, self._identity))
+        server = Server(make_application(self.broker, self._identity), *self._reached)
         self.url = server.url
         self._ready.set()
         try:

@@ -9,16 +9,14 @@ import time
 from typing import Any
 
 from zerokernel.ambient.setting import GONE, Setting, attributes, pair
+from zerokernel.settings import CREDENTIALS
 
-# Set for each process or slice, or what proves who the user is: not the worker's to have.
-_OWN_VARIABLES = frozenset(
+# Set for each process or slice, or a credential: not the worker's to have.
+_OWN_VARIABLES = CREDENTIALS | frozenset(
     {
         "CUDA_DEVICE_ORDER",
         "CUDA_VISIBLE_DEVICES",
-        "JPY_API_TOKEN",
         "JPY_PARENT_PID",
-        "JUPYTERHUB_API_TOKEN",
-        "JUPYTER_TOKEN",
         "MPLBACKEND",
         "NVIDIA_VISIBLE_DEVICES",
         "PYDEVD_DISABLE_FILE_VALIDATION",

@@ -1,13 +1,14 @@
-"""The broker as a tornado application on loopback."""
+"""The broker as a tornado application: on loopback, unless a shared one is told otherwise."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
-from typing import Any
 
 from tornado import httpserver, netutil, web
 
 from zerokernel.broker import handlers
+from zerokernel.broker.access import Access
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import Identity
 
@@ -22,9 +23,11 @@ ROUTES: Sequence[tuple[str, str, type[handlers.Guarded]]] = (
 """Method, path and handler of each route."""
 
 
-def make_application(broker: Broker, identity: Identity) -> web.Application:
+def make_application(
+    broker: Broker, identity: Identity, access: Access | None = None
+) -> web.Application:
     """Gives the application; every route, known or not, requires a token."""
-    given: dict[str, Any] = {"broker": broker, "identity": identity}
+    given = {"broker": broker, "identity": identity, "access": access or Access()}
     return web.Application(
         [(path, handler, given) for _, path, handler in ROUTES],
         default_handler_class=handlers.Missing,
@@ -37,20 +40,33 @@ def make_application(broker: Broker, identity: Identity) -> web.Application:
 class Server:
     """The application, listening.
 
+    Args:
+        tls: What it serves https by; None for plain http.
+
     Attributes:
         url: "http://127.0.0.1:PORT".
+
+    Raises OSError where it cannot listen there.
     """
 
-    def __init__(self, application: web.Application, host: str = "127.0.0.1", port: int = 0):
+    def __init__(
+        self,
+        application: web.Application,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         sockets = netutil.bind_sockets(port, host)
         self._http = httpserver.HTTPServer(
             application,
+            ssl_options=tls,
             max_body_size=handlers.MAX_MESSAGE,
             max_buffer_size=2 * handlers.MAX_MESSAGE,
             max_header_size=64 << 10,
         )
         self._http.add_sockets(sockets)
-        self.url = f"http://{host}:{sockets[0].getsockname()[1]}"
+        scheme, name = "http" if tls is None else "https", f"[{host}]" if ":" in host else host
+        self.url = f"{scheme}://{name}:{sockets[0].getsockname()[1]}"
 
     def stop(self) -> None:
         """Stops listening; connections stay."""

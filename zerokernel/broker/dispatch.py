@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import zerokernel
 from zerokernel.broker.engines.port import Door, Engine, Report
+from zerokernel.broker.identity import User
 from zerokernel.broker.ledger.port import Beat, Entry, Ledger
 from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
@@ -45,6 +46,7 @@ from zerokernel.messages import (
     EndWorker,
     Message,
     OpenSession,
+    Refused,
     RequestLease,
     SessionOpened,
     TaskEnded,
@@ -67,7 +69,7 @@ class Connection(Protocol):
     def replaced(self) -> None:
         """Another connection took the session over."""
 
-    def ending(self) -> None:
+    def ending(self, reason: str = "") -> None:
         """The broker ends on purpose; nobody needs to start another now."""
 
 
@@ -85,9 +87,11 @@ class Broker:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         owner: str = "",
+        accounts: Callable[[str], User | None] = User,
     ) -> None:
         self.state = state
         self._owner = owner
+        self._accounts = accounts
         self.engine = engine
         self.ledger = ledger
         self._clock = clock
@@ -102,6 +106,8 @@ class Broker:
         # Ends of an earlier broker's leases that could not be written yet.
         self._late: list[TaskEnded | WorkerEnded] = []
         self._kernels = KernelWatch(self._kernel_ended)
+        # Why nothing new is taken in any more, "" while it is.
+        self.closing = ""
         # Called when the last session left or the first came: an embedded broker ends when idle.
         self.on_idle_change: Callable[[bool], None] = lambda idle: None
         self.on_shutdown: Callable[[], None] = lambda: None
@@ -119,23 +125,26 @@ class Broker:
 
     # --- sessions -----------------------------------------------------------------------
 
-    def connect(self, opening: OpenSession, user: str, connection: Connection) -> bool:
+    def connect(self, opening: OpenSession, user: User, connection: Connection) -> bool:
         """Lets a notebook in. False where the session is another user's."""
         known = self.state.sessions.get(opening.session)
-        if known is not None and known.user not in ("", user):
+        if known is not None and known.user not in ("", user.name):
             return False
         if before := self._connections.get(opening.session):
             before.replaced()
         self._connections[opening.session] = connection
         self._kernels.watch(opening.session, opening.process, opening.namespace)
-        self.handle(SessionConnected(opening.session, opening.name, user, opening.requests))
+        asks_for = user.name, opening.requests, user.group, user.tier
+        self.handle(SessionConnected(opening.session, opening.name, *asks_for))
         self.on_idle_change(False)
-        log.info("session %s opened: %s", opening.session, opening.name)
+        log.info("session %s of %s opened: %r", opening.session, user.name, opening.name)
         return True
 
-    async def open_engine(self, opening: OpenSession) -> SessionOpened:
+    async def open_engine(self, opening: OpenSession, user: User) -> SessionOpened:
         """Makes the session's supervisor ready. Raises WorkerStartFailed."""
-        door = await self.engine.open(opening.session, opening.python, opening.environment)
+        door = await self.engine.open(
+            opening.session, opening.python, opening.environment, user.name
+        )
         return self._opened(opening.session, door)
 
     def disconnect(self, session: str, connection: Connection, closed: bool = False) -> None:
@@ -161,7 +170,16 @@ class Broker:
         """Takes a notebook's message. False where a notebook may not say such a thing."""
         if not isinstance(message, RequestLease | CancelRequest | EndWorker):
             return False
-        self.handle(NotebookSaid(session, message))
+        if not (self.closing and self._turns_away(session, message)):
+            self.handle(NotebookSaid(session, message))
+        return True
+
+    def _turns_away(self, session: str, message: Message) -> bool:
+        """Refuses a request that is new, and not made again over another connection."""
+        if not isinstance(message, RequestLease) or self.state.find_request(message.request):
+            return False
+        if connection := self._connections.get(session):
+            connection.tell(Refused(message.request, "BrokerUnavailable", self.closing))
         return True
 
     # --- what the engine tells ----------------------------------------------------------
@@ -199,9 +217,11 @@ class Broker:
         except LedgerUnavailable as error:
             log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
 
-    def adopted(self, kept: WorkerKept) -> None:
-        """A supervisor of an earlier broker still has this worker."""
-        self.handle(WorkerAdopted(kept, self._owner))
+    def adopted(self, kept: WorkerKept, user: str) -> None:
+        """A supervisor of an earlier broker still has this user's worker."""
+        name = user or self._owner
+        account = self._accounts(name) or User(name)  # one who was removed has it all the same
+        self.handle(WorkerAdopted(kept, name, account.group, account.tier))
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew."""
@@ -321,6 +341,24 @@ class Broker:
         self.handle(NotebookSaid(session, EndWorker(session)))
         return True
 
+    def has_lease(self, session: str, user: str) -> bool:
+        """Whether a session of this user's holds a lease."""
+        known = self.state.sessions.get(session)
+        return known is not None and known.user == user and known.lease is not None
+
+    def close_to_new(self, reason: str) -> None:
+        """Takes nothing new in; notebooks whose cells do not run are told that it ends."""
+        self.closing = reason
+        for session, connection in list(self._connections.items()):
+            known = self.state.sessions.get(session)
+            if known is None or known.lease is None:
+                connection.ending(reason)
+
+    @property
+    def leases(self) -> int:
+        """How many slices are leased."""
+        return sum(one.lease is not None for one in self.state.slices.values())
+
     def status(self) -> dict[str, Any]:
         """Gives what `%gpu`, `zerokernel status` and tests read; JSON-able."""
         now = self._clock()
@@ -341,6 +379,11 @@ class Broker:
             "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
         }
 
+    def let_go(self) -> None:
+        """Ends nothing, whatever is heard from now on: the next broker takes it over."""
+        self._connections.clear()
+        self._kernels.close()
+
     async def close(self) -> None:
         """Ends every worker and supervisor."""
         for timer in (self._timer, self._trying):
@@ -348,5 +391,5 @@ class Broker:
                 timer.cancel()
         self._kernels.close()
         for connection in list(self._connections.values()):
-            connection.ending()
+            connection.ending(self.closing)
         await self.engine.close()

@@ -42,7 +42,7 @@ log = logging.getLogger("zerokernel.broker")
 
 _PREDECESSOR_SECONDS = 10.0
 """An earlier broker that is just ending is done by then."""
-_RECOVERY_SECONDS = 2.0
+RECOVERY_SECONDS = 2.0
 """Supervisors that were taken over have told by then what ended while there was no broker."""
 
 
@@ -108,7 +108,7 @@ async def _serve(settings: Settings, devices: Devices, locks: DeviceLocks) -> No
     try:
         await broker.engine.adopt()
         await watch.look()
-        asyncio.get_running_loop().call_later(_RECOVERY_SECONDS, broker.recover)
+        asyncio.get_running_loop().call_later(RECOVERY_SECONDS, broker.recover)
         watching = asyncio.create_task(watch.run())
         await _Life(settings, broker).run(slices)
         watching.cancel()

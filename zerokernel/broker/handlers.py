@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tornado import web, websocket
 
+from zerokernel.broker.access import Access
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import Identity, User
 from zerokernel.client.closing import DONE, CloseCode
@@ -38,7 +39,12 @@ MAX_MESSAGE = 1 << 20
 """Bytes of a request's body or a WebSocket message."""
 OPENING_SECONDS = 10.0
 """A connection that did not open its session by then is closed."""
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+NO_TOKEN = (
+    "a valid token is required: this one is unknown or has expired; the broker's administrator "
+    "gives a new one (`zerokernel user token NAME`)"
+)
+"""The only thing that somebody without a token is told."""
+TOKEN_ENDED = "Your token for the broker has ended. Ask its administrator for a new one."
 
 
 class Guarded(web.RequestHandler):
@@ -46,24 +52,29 @@ class Guarded(web.RequestHandler):
 
     user: User
 
-    def initialize(self, broker: Broker, identity: Identity) -> None:
+    def initialize(self, broker: Broker, identity: Identity, access: Access) -> None:
         """Takes what the routes were made with."""
         self.broker = broker
         self.identity = identity
+        self.access = access
 
     def prepare(self) -> None:
         """Raises HTTPError 403 for a foreign Host or Origin, 401 without a valid token."""
         # A page of a foreign name that resolves to loopback (DNS rebinding) has that name here.
-        if _hostname(f"//{self.request.host}") not in _LOOPBACK:
+        if not self.access.is_host(_hostname(f"//{self.request.host}")):
             raise web.HTTPError(403, "the Host is not this machine")
         origin = self.request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != self.request.host:
             raise web.HTTPError(403, "the Origin is not the broker's own")
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        user = self.identity.of_token(token) if scheme.lower() == "token" else None
+        user = self.caller()
         if user is None:
-            raise web.HTTPError(401, "a valid token is required")
+            raise web.HTTPError(401, NO_TOKEN)
         self.user = user
+
+    def caller(self) -> User | None:
+        """Gives who the token says that this is, as of now."""
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        return self.identity.of_token(token) if scheme.lower() == "token" else None
 
     def set_default_headers(self) -> None:
         """Answers are data, for nobody's cache."""
@@ -96,8 +107,8 @@ class Status(Guarded):
     """GET: slices, queue, sessions."""
 
     def get(self) -> None:
-        """Answers with the snapshot."""
-        self.finish(json.dumps(self.broker.status()))
+        """Answers with what the caller may see of the snapshot."""
+        self.finish(json.dumps(self.access.visible(self.broker.status(), self.user)))
 
 
 class Usage(Guarded):
@@ -136,7 +147,10 @@ class Stop(Guarded):
     """POST: ends the broker and all workers."""
 
     def post(self) -> None:
-        """Answers, then ends."""
+        """Answers, then ends; 403 for those who are no administrators."""
+        if not self.user.admin:
+            raise web.HTTPError(403, "only an administrator ends a broker that others use too")
+        log.info("%s ends the broker", self.user.name)
         self.finish({})
         asyncio.get_running_loop().call_soon(self.broker.on_shutdown)
 
@@ -144,9 +158,9 @@ class Stop(Guarded):
 class Events(Guarded, websocket.WebSocketHandler):
     """The WebSocket of a session. The first message is OpenSession."""
 
-    def initialize(self, broker: Broker, identity: Identity) -> None:
+    def initialize(self, broker: Broker, identity: Identity, access: Access) -> None:
         """Starts without a session."""
-        super().initialize(broker, identity)
+        super().initialize(broker, identity, access)
         self._session = ""
         self._opening: asyncio.Task[None] | None = None
 
@@ -166,7 +180,9 @@ class Events(Guarded, websocket.WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         """Takes one message; a malformed one ends this connection and nothing else."""
         try:
-            if self._session:
+            if self.caller() is None:  # removed meanwhile, or the token has expired
+                self.end(CloseCode.REFUSED, TOKEN_ENDED)
+            elif self._session:
                 self._take(decode(message))
             else:
                 self._open_session(message)
@@ -199,9 +215,9 @@ class Events(Guarded, websocket.WebSocketHandler):
         """Another connection took the session over."""
         self.end(CloseCode.REPLACED, "Another connection took the session over.")
 
-    def ending(self) -> None:
+    def ending(self, reason: str = "") -> None:
         """The broker ends on purpose."""
-        self.end(CloseCode.ENDING, "The broker was ended.")
+        self.end(CloseCode.ENDING, reason or "The broker was ended.")
 
     def end(self, code: CloseCode, reason: str) -> None:
         """Closes with a reason, cut to what a close frame holds."""
@@ -213,15 +229,19 @@ class Events(Guarded, websocket.WebSocketHandler):
         if not opening.session or len(opening.session) > 64:
             raise MalformedMessage("A session's id has 1 to 64 characters.")
         self._timeout.cancel()
-        if not self.broker.connect(opening, self.user.name, self):
-            self.end(CloseCode.REFUSED, "The session is another user's.")
+        if self.broker.closing and not self.broker.has_lease(opening.session, self.user.name):
+            self.ending(self.broker.closing)
+            return
+        if not self.broker.connect(opening, self.user, self):
+            # As with any id that cannot be had: whose it is, or that it is somebody's, is not told.
+            self.end(CloseCode.REFUSED, "A session of this id cannot be opened.")
             return
         self._session = opening.session
         self._opening = asyncio.create_task(self._open_engine(opening))
 
     async def _open_engine(self, opening: OpenSession) -> None:
         try:
-            opened = await self.broker.open_engine(opening)
+            opened = await self.broker.open_engine(opening, self.user)
         except WorkerStartFailed as error:
             self.tell(WorkerGone(opening.session, "start failed", str(error)))
             self.end(CloseCode.START_FAILED, "The worker could not be started.")

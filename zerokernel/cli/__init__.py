@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 import zerokernel
 from zerokernel import settings as configuration
-from zerokernel.cli import simulate
+from zerokernel.cli import serving, simulate, users
 from zerokernel.errors import ZeroKernelError
 from zerokernel.settings import Settings
 
@@ -37,9 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=zerokernel.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    broker = commands.add_parser("broker", help="run the broker of this person and machine")
-    broker.add_argument("--embedded", action="store_true", help="as notebooks start it")
-    broker.set_defaults(command=_broker)
+    serving.add_commands(commands)
     status = commands.add_parser("status", help="show slices, queue and notebooks")
     status.add_argument("--json", action="store_true", help="print all that is known as JSON")
     status.add_argument("--watch", action="store_true", help="once a second until Ctrl-C")
@@ -48,19 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
     simulate.add_to(commands)
+    users.add_commands(commands)
     stop = commands.add_parser("stop", help="end the broker and all workers")
     stop.set_defaults(command=_stop)
     return parser
-
-
-def _broker(settings: Settings, options: argparse.Namespace) -> int:
-    from zerokernel.broker.embedded import serve_embedded
-
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
-    serve_embedded(settings, os.environ.get("ZEROKERNEL_VISIBLE_DEVICES"))
-    return 0
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:
@@ -87,5 +75,5 @@ def _stop(settings: Settings, options: argparse.Namespace) -> int:
         print("No broker runs.")
         return 0
     shut_down(address)
-    print(f"The broker, process {address.pid}, ends.")
+    print(f"The broker at {address.url} ends.")
     return 0

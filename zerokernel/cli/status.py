@@ -119,13 +119,13 @@ def _lines(status: Status) -> list[str]:
         f"broker {status['version']}, process {status['pid']}, up {status['uptime']:.0f} s",
         *([f"nothing is granted: {closed}"] if closed else []),
         "",
-        *_table(("slice", "size", "state", "notebook", "left"), map(_slice_row, status["slices"])),
+        *table(("slice", "size", "state", "notebook", "left"), map(_slice_row, status["slices"])),
     ]
     if status["queue"]:
         head = ("place", "notebook", "size", "asks for", "starts in")
-        lines += ["", *_table(head, map(_queue_row, status["queue"]))]
+        lines += ["", *table(head, map(_queue_row, status["queue"]))]
     if status["sessions"]:
-        lines += ["", *_table(("notebook", "worker"), map(_session_row, status["sessions"]))]
+        lines += ["", *table(("notebook", "worker"), map(_session_row, status["sessions"]))]
     return lines
 
 
@@ -145,7 +145,8 @@ def _session_row(one: Status) -> tuple[str, ...]:
     return one["name"], f"process {worker['process']}, {worker['state']}" if worker else "none"
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Gives a table's lines, its columns one under the other."""
     cells = [head, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class BrokerAddress:
         protocol: PROTOCOL_VERSION of the broker.
         version: Its zerokernel version.
         python: Its interpreter.
+        ca_file: PEM file with the authority of its certificate; "" trusts what the system does.
     """
 
     url: str
@@ -33,6 +35,21 @@ class BrokerAddress:
     protocol: int
     version: str
     python: str
+    ca_file: str = ""
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """How its certificate is checked; None where it has none. Raises BrokerUnavailable."""
+        if not self.url.startswith("https:"):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file or None)
+        except (OSError, ValueError) as error:
+            raise BrokerUnavailable(
+                f"The certificates in {self.ca_file} cannot be used: {error}"
+            ) from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
     def __repr__(self) -> str:
         # The token does not belong into logs.
@@ -131,7 +148,7 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 def _parse(text: str) -> BrokerAddress | None:
     try:
         body = json.loads(text)
-        fields = dataclasses.fields(BrokerAddress)
+        fields = [one for one in dataclasses.fields(BrokerAddress) if one.name != "ca_file"]
         values = {field.name: body[field.name] for field in fields}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

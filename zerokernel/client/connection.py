@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import select
+import ssl
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from zerokernel.errors import (
     MalformedMessage,
     ProtocolMismatch,
     RequestRefused,
+    TokenRefused,
     WorkerStartFailed,
     ZeroKernelError,
 )
@@ -51,6 +53,7 @@ SILENT_PINGS = 4
 seconds: a cell that holds the interpreter's lock for a minute must not look like a dead broker."""
 
 _LARGEST_MESSAGE = 16 << 20
+_UNAUTHORIZED = 401
 _JOIN_SECONDS = 1.0
 _HAND_OVER_SECONDS = 0.002
 """A sender waits so long for its message to be on its way: far more than that takes."""
@@ -137,6 +140,11 @@ class BrokerClient:
     def is_over(self) -> bool:
         """Whether one side said that the session is over, so that nobody connects again."""
         return self._is_over
+
+    @property
+    def why_lost(self) -> str:
+        """Why it is lost or over, "" while it is not."""
+        return str(self._failure or "")
 
     def _wait_opened(self, timeout: float | None) -> SessionOpened:
         with self._lock:
@@ -289,6 +297,7 @@ class BrokerClient:
             headers={"Authorization": f"token {self.address.token}"},
             connect_timeout=PING_SECONDS * SILENT_PINGS,
             request_timeout=PING_SECONDS * SILENT_PINGS,
+            ssl_options=self.address.tls,
         )
         try:
             return await websocket.websocket_connect(
@@ -297,9 +306,16 @@ class BrokerClient:
                 max_message_size=_LARGEST_MESSAGE,
             )
         except httpclient.HTTPClientError as error:
+            if error.code == _UNAUTHORIZED:
+                raise TokenRefused(
+                    f"The broker at {self.address.url} refused the token, which is unknown or has "
+                    "expired. Ask its administrator for a new one."
+                ) from error
             raise BrokerUnavailable(
                 f"The broker at {self.address.url} refused the connection: {error.message}."
             ) from error
+        except ssl.SSLCertVerificationError as error:
+            raise BrokerUnavailable(rest.untrusted(self.address, error)) from error
         except (OSError, httpclient.HTTPError, websocket.WebSocketError) as error:
             raise BrokerUnavailable(
                 f"The broker at {self.address.url} cannot be reached: {error}."

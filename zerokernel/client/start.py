@@ -22,6 +22,7 @@ from zerokernel.client.address import (
 )
 from zerokernel.client.interpreter import last_lines, with_package
 from zerokernel.client.rest import fetch_status
+from zerokernel.client.shared import find_shared
 from zerokernel.errors import BrokerUnavailable
 from zerokernel.messages import check_protocol
 from zerokernel.settings import Settings, as_environment
@@ -36,6 +37,8 @@ def ensure_broker(
 ) -> BrokerAddress:
     """Gives a broker that answers; starts the embedded one where there is none.
 
+    Where the settings name a shared one it is that, and none is started.
+
     Args:
         settings: Where to look, and how long to wait for a start.
         environment: For a broker that is started; None for this process's own. Its
@@ -43,12 +46,14 @@ def ensure_broker(
             limits the devices.
 
     Raises:
-        BrokerUnavailable: None could be started; the message has the end of its log.
+        BrokerUnavailable: None could be started; the message has the end of its log. Or the
+            shared one does not answer.
+        TokenRefused, BadSetting: The shared one wants another token.
         ProtocolMismatch: The one that runs is of another version.
     """
     _reap()
     prepare_directory(settings.runtime_directory)
-    if found := find_broker(settings):
+    if found := find_broker(settings):  # always, of a shared one
         return found
     with _starting(settings):
         # Another kernel may have started it while this one waited for the lock.
@@ -77,9 +82,13 @@ def find_broker(settings: Settings) -> BrokerAddress | None:
     """Gives the broker that runs, None where none does.
 
     Raises:
-        BrokerUnavailable: The address file is not to be trusted, or the broker hangs.
+        BrokerUnavailable: The address file is not to be trusted, or the broker hangs, or the
+            shared one does not answer.
+        TokenRefused, BadSetting: The shared one wants another token.
         ProtocolMismatch: It is of another version.
     """
+    if settings.broker_url:
+        return find_shared(settings)
     address = read_address(address_file(settings))
     if address is None or not _runs(address.pid):
         return None

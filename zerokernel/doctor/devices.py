@@ -10,7 +10,7 @@ from zerokernel.broker.devices import Use, choose_devices
 from zerokernel.broker.scheduling import Slice
 from zerokernel.client import find_broker
 from zerokernel.doctor.finding import Finding, bad, good, limited
-from zerokernel.errors import DeviceUnavailable
+from zerokernel.errors import DeviceUnavailable, ZeroKernelError
 from zerokernel.settings import BadSetting, Settings
 
 
@@ -58,12 +58,20 @@ def _slices(settings: Settings) -> tuple[list[Slice], tuple[str, ...]]:
     devices = choose_devices(settings)
     try:
         slices = devices.discover()
-        if find_broker(settings) is not None:
+        if _has_broker(settings):
             return slices, ()  # which processes are its own, it alone knows
         found = devices.find_troubles(slices, Use(roots=frozenset({os.getpid()})))
         return slices, tuple(one.reason for one in found.values())
     finally:
         devices.close()
+
+
+def _has_broker(settings: Settings) -> bool:
+    """Whether one runs, also where it does not answer: another finding is about that."""
+    try:
+        return find_broker(settings) is not None
+    except ZeroKernelError:
+        return True
 
 
 def judge(facts: DeviceFacts) -> list[Finding]:

@@ -18,7 +18,7 @@ from zerokernel.errors import (
     WorkerStartFailed,
     ZeroKernelError,
 )
-from zerokernel.settings import Settings, as_environment
+from zerokernel.settings import CREDENTIALS, Settings, as_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,13 +146,16 @@ class Connection:
         ).start()
 
     def _reconnect(self, lost: BrokerClient) -> None:
-        from zerokernel.client import replace_hung_broker
+        from zerokernel.client import replace_hung_broker, wait_for_shared
 
         with self._connecting:
             if self._client is not lost:
                 return  # closed meanwhile, or connected again
             try:
-                replace_hung_broker(self._settings)
+                if self._settings.broker_url:
+                    wait_for_shared(self._settings)
+                else:
+                    replace_hung_broker(self._settings)
                 self._connect()
                 if self._closed:
                     self.close()
@@ -171,7 +174,7 @@ class Connection:
         if self._client is not lost:
             return self._client
         if lost.is_over:
-            ended = BrokerLost(f"{BrokerLost()} (somebody ended it)")
+            ended = BrokerLost(f"{BrokerLost()} ({lost.why_lost.rstrip('.')})")
             ended.again = False
             raise ended
         if self._failure is not None:
@@ -207,6 +210,8 @@ class Connection:
 
         environment = {**os.environ, **as_environment(self._settings)}
         environment["CUDA_VISIBLE_DEVICES"] = ""
+        for name in CREDENTIALS & environment.keys():
+            del environment[name]
         return OpenSession(
             self.id,
             _notebook_name(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Observer:
         self.reports.append(report)
         self._more.set()
 
-    def adopted(self, kept: WorkerKept) -> None:
+    def adopted(self, kept: WorkerKept, user: str) -> None:
         self.kept.append(kept)
 
     def moved(self, session: str, door: Door) -> None:
@@ -68,8 +69,8 @@ class Bench:
         self.observer = Observer()
         self.engine.observe(self.observer)
 
-    async def open(self, session: str = "s1") -> Door:
-        return await self.engine.open(session, sys.executable, self.environment)
+    async def open(self, session: str = "s1", user: str = "") -> Door:
+        return await self.engine.open(session, sys.executable, self.environment, user)
 
     def processes(self) -> list[int]:
         return [int(line) for line in self.starts.read_text().split()]
@@ -281,6 +282,43 @@ def test_a_supervisor_that_was_only_starting_is_ended_by_the_next_broker(tmp_pat
             await opening
 
     bench.run(life())
+
+
+def test_each_user_has_supervisors_of_their_own(tmp_path: Path) -> None:
+    """Of one interpreter, with secrets of their own, and not believed of others' sessions.
+
+    Each of these says that it forked a worker for s1. Whose they are is written down.
+    """
+    bench = Bench(tmp_path, "serve")
+
+    async def life() -> None:
+        ada, bob = await bench.open("s1", "ada"), await bench.open("s2", "bob")
+        assert await bench.open("s3", "ada") == ada
+        assert ada.secret != bob.secret
+        assert len(bench.processes()) == 2
+        records = [record for _, record in find_records(bench.settings.runtime_directory)]
+        users = {record.secret: record.user for record in records}
+        assert users == {ada.secret: "ada", bob.secret: "bob"}
+        shown = bench.engine.statistics()["supervisors"]
+        assert sorted((one["user"], one["sessions"]) for one in shown) == [("ada", 2), ("bob", 1)]
+        os.kill(bench.processes()[1], signal.SIGKILL)
+        os.kill(bench.processes()[0], signal.SIGKILL)
+        await bench.observer.until(bench.observer.ended)
+        assert [one.session for one in bench.observer.ended()] == ["s1"]
+        assert len([one for one in bench.observer.reports if isinstance(one, WorkerForked)]) == 1
+
+    bench.run(life())
+
+
+def test_a_record_of_an_earlier_version_is_nobodys(tmp_path: Path) -> None:
+    """It has no user; the broker after it takes its owner for that."""
+    own = psutil.Process()
+    record = SupervisorRecord(own.pid, own.create_time(), "python", "unix:/nowhere", "hidden")
+    file = tmp_path / "supervisor-1-1.process"
+    body = {key: value for key, value in asdict(record).items() if key != "user"}
+    file.write_text(json.dumps(body))
+    ((_, found),) = find_records(tmp_path)
+    assert found.user == ""
 
 
 def test_only_supervisors_that_still_run_are_found(tmp_path: Path) -> None:

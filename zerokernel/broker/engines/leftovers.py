@@ -31,6 +31,7 @@ class SupervisorRecord:
         secret: What a caller proves to know (hex).
         groups: How the control groups of its workers begin, which can outlive it; "" if it
             makes none.
+        user: For whom it forks; "" where an earlier version wrote this.
     """
 
     process: int
@@ -39,6 +40,7 @@ class SupervisorRecord:
     address: str
     secret: str
     groups: str = ""
+    user: str = ""
 
     def __repr__(self) -> str:
         return f"SupervisorRecord({self.process}, {self.address!r})"  # no secret in logs

@@ -1,4 +1,4 @@
-"""The engine of one machine: a supervisor process for each Python environment."""
+"""The engine of one machine: a supervisor process for each user's Python environment."""
 
 from __future__ import annotations
 
@@ -59,8 +59,13 @@ class _Resident:
 
 @dataclass
 class _House:
-    """One Python environment: its supervisor, and the sessions whose workers it forks."""
+    """A user's Python environment: its supervisor, and the sessions whose workers it forks.
 
+    Never two users': who knows its secret can have workers forked, and these begin with the
+    environment variables of whoever came first.
+    """
+
+    user: str
     python: str
     environment: Mapping[str, str]
     residents: dict[str, _Resident] = field(default_factory=dict)
@@ -87,8 +92,8 @@ class LocalEngine:
         self._settings = settings
         self._module = module
         self._observer: Observer | None = None
-        # All mutable state: houses by interpreter, and where each session lives.
-        self._houses: dict[str, _House] = {}
+        # All mutable state: houses by user and interpreter, and where each session lives.
+        self._houses: dict[tuple[str, str], _House] = {}
         self._home: dict[str, _House] = {}
         self._restarts: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -101,10 +106,12 @@ class LocalEngine:
         """Sets who is told; once, before anything else."""
         self._observer = observer
 
-    async def open(self, session: str, python: str, environment: Mapping[str, str]) -> Door:
-        """Makes the environment's supervisor ready."""
+    async def open(
+        self, session: str, python: str, environment: Mapping[str, str], user: str = ""
+    ) -> Door:
+        """Makes the supervisor of that user's environment ready."""
         house = self._home.get(session) or self._houses.setdefault(
-            python, _House(python, environment)
+            (user, python), _House(user, python, environment)
         )
         house.environment = house.environment or environment
         self._home[session] = house
@@ -122,8 +129,10 @@ class LocalEngine:
 
     async def _take_over(self, file: Path, record: SupervisorRecord) -> None:
         # Two of one interpreter, from two crashes, keep houses of their own.
-        key = record.python if record.python not in self._houses else f"{file}"
-        house = self._houses[key] = _House(record.python, {})
+        key = (record.user, record.python)
+        if key in self._houses:
+            key = (record.user, f"{file}")
+        house = self._houses[key] = _House(record.user, record.python, {})
         house.supervisor = self._make_supervisor(house)
         try:
             door, kept = await house.supervisor.take_over(file, record, TAKE_OVER_SECONDS)
@@ -143,7 +152,7 @@ class LocalEngine:
         house.residents[kept.session] = _Resident(False, True, kept.lease, started)
         self._home[kept.session] = house
         if self._observer is not None:
-            self._observer.adopted(kept)
+            self._observer.adopted(kept, house.user)
 
     def send(self, order: Bind | ExtendLimit | Park | StopWorker) -> None:
         """Gives an order; one for a supervisor that is not ready waits for it."""
@@ -185,6 +194,7 @@ class LocalEngine:
             "engine": "local",
             "supervisors": [
                 {
+                    "user": house.user,
                     "python": house.python,
                     "process": house.supervisor.process if house.supervisor else 0,
                     "ready": house.is_ready,
@@ -227,6 +237,7 @@ class LocalEngine:
             lambda message: self._heard(house, message),
             lambda reason: self._lost(house, reason),
             self._module,
+            house.user,
         )
 
     def _restart(self, house: _House) -> None:
@@ -250,6 +261,9 @@ class LocalEngine:
 
     def _heard(self, house: _House, message: Message) -> None:
         house.heard_at = time.monotonic()
+        if self._home.get(getattr(message, "session", ""), house) is not house:
+            log.warning("%r spoke of a session that is not its own", house.supervisor)
+            return
         match message:
             case WorkerForked(session=session):
                 # A session that is over may have forked at that moment: it is told to stop.

@@ -56,8 +56,11 @@ class Observer(Protocol):
     def reported(self, report: Report) -> None:
         """A supervisor reported something about a session's worker."""
 
-    def adopted(self, kept: WorkerKept) -> None:
-        """A supervisor of an earlier broker still has this worker; told before its reports."""
+    def adopted(self, kept: WorkerKept, user: str) -> None:
+        """A supervisor of an earlier broker still has this user's worker; told before its reports.
+
+        The user is "" where that broker did not write it down.
+        """
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew and has another door."""
@@ -69,8 +72,10 @@ class Engine(Protocol):
     def observe(self, observer: Observer) -> None:
         """Sets who is told; once, before anything else."""
 
-    async def open(self, session: str, python: str, environment: Mapping[str, str]) -> Door:
-        """Makes a supervisor ready for the session's workers.
+    async def open(
+        self, session: str, python: str, environment: Mapping[str, str], user: str = ""
+    ) -> Door:
+        """Makes a supervisor ready for the session's workers; it forks for that user alone.
 
         Raises:
             WorkerStartFailed: It could not be started; the message has the end of its log.

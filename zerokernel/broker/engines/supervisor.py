@@ -33,7 +33,7 @@ from zerokernel.messages import (
     WorkerKept,
     check_protocol,
 )
-from zerokernel.settings import Settings, as_environment
+from zerokernel.settings import CREDENTIALS, Settings, as_environment
 from zerokernel.wire import Channel, connect
 
 MODULE = "zerokernel.worker.forkserver"
@@ -57,6 +57,7 @@ class Supervisor:
     Args:
         heard: Called with each message in the event loop's thread.
         lost: Called once, with the reason, when the process or its channel ended by itself.
+        user: For whom it forks.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Supervisor:
         heard: Callable[[Message], None],
         lost: Callable[[str], None],
         module: str = MODULE,
+        user: str = "",
     ) -> None:
+        self._user = user
         self._command = [python, "-m", module]
         self._environment = environment
         self._settings = settings
@@ -181,6 +184,8 @@ class Supervisor:
 
     def _spawn(self) -> None:
         environment = with_package(self._environment) | as_environment(self._settings)
+        for name in CREDENTIALS & environment.keys():
+            del environment[name]
         environment["ZEROKERNEL_SUPERVISOR_SECRET"] = self._secret
         arguments = ["--address", self._wanted_address(), "--address-file", str(self._address_file)]
         self._address_file.unlink(missing_ok=True)
@@ -209,6 +214,7 @@ class Supervisor:
             address,
             self._secret,
             self._groups,
+            self._user,
         )
         write_record(self._base.with_suffix(".process"), record)
 

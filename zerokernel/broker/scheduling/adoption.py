@@ -21,10 +21,10 @@ def adopt(state: SchedulerState, event: WorkerAdopted, now: float) -> None:
     Its notebook has the grace time to come back. A worker whose slice is not offered any
     more is ended.
     """
-    kept = event.kept
+    kept, account = event.kept, Account(event.user, event.group, event.tier)
     session = state.sessions.setdefault(
         kept.session,
-        Session(kept.session, _NAMELESS, Account(event.user), connected=False, lost_at=now),
+        Session(kept.session, _NAMELESS, account, connected=False, lost_at=now),
     )
     session.worker = Worker(kept.process)
     state.watch(session)

@@ -54,6 +54,8 @@ class WorkerAdopted:
 
     kept: WorkerKept
     user: str
+    group: str = ""
+    tier: str = ""
 
 
 @dataclass(frozen=True)
