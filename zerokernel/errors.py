@@ -73,6 +73,10 @@ class RequestRefused(ZeroKernelError):
     """The broker refused the request."""
 
 
+class QuotaExceeded(ZeroKernelError):
+    """Your GPU time is used up for now. `%gpu` shows when there is more."""
+
+
 class RequestCancelled(ZeroKernelError):
     """The cell was cancelled. Nothing was changed."""
 

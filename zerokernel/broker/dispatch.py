@@ -17,7 +17,10 @@ from zerokernel.broker.identity import User
 from zerokernel.broker.ledger.port import Beat, Entry, Ledger
 from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
+    Account,
     Action,
+    Balance,
+    BalanceTold,
     Beats,
     BooksClosed,
     Clean,
@@ -37,6 +40,7 @@ from zerokernel.broker.scheduling import (
     Tick,
     WorkerAdopted,
     snapshot,
+    summary,
 )
 from zerokernel.errors import LedgerUnavailable
 from zerokernel.lifecycle import Cause, rule_of
@@ -105,6 +109,8 @@ class Broker:
         self._trying: asyncio.TimerHandle | None = None
         # Ends of an earlier broker's leases that could not be written yet.
         self._late: list[TaskEnded | WorkerEnded] = []
+        # Users of whose quota the books could not be asked yet.
+        self._untold: set[str] = set()
         self._kernels = KernelWatch(self._kernel_ended)
         # Why nothing new is taken in any more, "" while it is.
         self.closing = ""
@@ -134,6 +140,7 @@ class Broker:
             before.replaced()
         self._connections[opening.session] = connection
         self._kernels.watch(opening.session, opening.process, opening.namespace)
+        self._tell_balance(user.name)
         asks_for = user.name, opening.requests, user.group, user.tier
         self.handle(SessionConnected(opening.session, opening.name, *asks_for))
         self.on_idle_change(False)
@@ -198,6 +205,7 @@ class Broker:
             for entry in self.ledger.open_leases():
                 if entry.lease == report.lease:
                     self._settle_late(entry, report)
+                    self._tell_balance(entry.user)
         except LedgerUnavailable as error:
             self._late.append(report)
             self._close_books(error)
@@ -214,6 +222,7 @@ class Broker:
         try:
             for entry in self.ledger.recover(live):
                 log.warning("lease %s, left open, is charged %d ms", entry.lease, entry.charged)
+                self._tell_balance(entry.user)
         except LedgerUnavailable as error:
             log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
 
@@ -221,7 +230,34 @@ class Broker:
         """A supervisor of an earlier broker still has this user's worker."""
         name = user or self._owner
         account = self._accounts(name) or User(name)  # one who was removed has it all the same
-        self.handle(WorkerAdopted(kept, name, account.group, account.tier))
+        weight = self._weight_in_the_books(kept.lease) if kept.lease else 1000
+        self.handle(WorkerAdopted(kept, name, account.group, account.tier, weight))
+        self._tell_balance(name)
+
+    def _weight_in_the_books(self, lease: str) -> int:
+        try:
+            entries = self.ledger.open_leases()
+        except LedgerUnavailable:
+            return 1000  # it counts until the books say otherwise
+        return next((entry.weight for entry in entries if entry.lease == lease), 1000)
+
+    def _tell_balance(self, user: str) -> None:
+        """Lets the scheduler know what the books say of a user's quota window."""
+        if not self.state.policy.quotas:
+            return
+        now = self._wall_clock()
+        try:
+            window = self.ledger.window(user, now)
+        except LedgerUnavailable as error:
+            self._untold.add(user)
+            self._close_books(error)
+            return
+        self._untold.discard(user)
+        balance = Balance()
+        if window is not None:
+            ago = max(0.0, now - window.opened_at)
+            balance = Balance(ago, window.charged, window.reserved)
+        self.handle(BalanceTold(user, balance))
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew."""
@@ -303,7 +339,10 @@ class Broker:
         late, self._late = self._late, []
         for report in late:
             self._settle_if_late(report)
-        self.handle(BooksClosed(""))
+        for user in list(self._untold):
+            self._tell_balance(user)
+        if not self._untold:
+            self.handle(BooksClosed(""))
 
     def _nothing_to_clean(self, order: Clean) -> None:
         self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))
@@ -371,11 +410,16 @@ class Broker:
             "engine": self.engine.statistics(),
         }
 
+    def allowance(self, user: str) -> dict[str, Any]:
+        """Gives a user's quota, what is left and when it resets, in seconds; None: no limit."""
+        account = self._accounts(user) or User(user)
+        return summary(self.state, Account(user, account.group, account.tier))
+
     def usage(self, user: str) -> dict[str, Any]:
-        """Gives the user's books in milliseconds; JSON-able."""
+        """Gives the user's books in milliseconds; JSON-able. Raises LedgerUnavailable."""
         return {
+            "allowance": self.allowance(user),
             **asdict(self.ledger.usage(user)),
-            "remaining": self.ledger.remaining(user),
             "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
         }
 

@@ -108,7 +108,8 @@ class Status(Guarded):
 
     def get(self) -> None:
         """Answers with what the caller may see of the snapshot."""
-        self.finish(json.dumps(self.access.visible(self.broker.status(), self.user)))
+        status = self.access.visible(self.broker.status(), self.user)
+        self.finish(json.dumps(status | {"allowance": self.broker.allowance(self.user.name)}))
 
 
 class Usage(Guarded):

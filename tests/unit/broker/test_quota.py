@@ -124,7 +124,7 @@ def test_the_end_of_the_window_brings_a_request_back_among_the_others() -> None:
     here = scene(quota_window=1000.0, longest_delay=0.0)
     uses(here, "a", "r1", 300.0, 300.0)
     here.stops_ended("a", "idle")
-    here.asks_as("eve", "running", duration=900.0)
+    here.asks_as("eve", "running", duration=900.0, tier="enterprise")
     here.does(WorkerForked("running", 8))
     here.does(TaskStarted("running", here.lease("running")))
     here.asks("a", "r2")

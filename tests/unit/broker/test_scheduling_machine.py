@@ -95,7 +95,7 @@ class SchedulerLife(RuleBasedStateMachine):
             park_seconds=20.0,
             waiting_per_session=4,
             scrub=scrub,
-            quotas={} if quota is None else {"": quota},
+            quotas={} if quota is None else {"free": quota},
             quota_window=60.0,
             over_quota=over_quota,
             size_factors={"large": 2.0},
@@ -373,7 +373,7 @@ class SchedulerLife(RuleBasedStateMachine):
         for user in set(USERS.values()) if self.state.policy.quotas else ():
             if window := self.ledger.window(user, self.clock()):
                 used = window.charged + window.reserved
-                assert used <= 1000 * self.state.policy.quotas[""], user
+                assert used <= 1000 * self.state.policy.quotas["free"], user
             for request in self.state.queue.of_user(user):
                 beyond = self.state.quotas.is_beyond(request, self.state.queue.standings.time)
                 assert request.beyond_quota == beyond

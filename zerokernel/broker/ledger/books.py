@@ -281,10 +281,6 @@ class Books:
         """Gives the leases that are not settled, oldest first."""
         return [record.entry for record in self._shelf.read(lambda pages: pages.open_records())]
 
-    def remaining(self, user: str) -> int | None:
-        """There is no quota: `window` has what one would be counted against."""
-        return None
-
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open."""
         account = self._shelf.read(lambda pages: pages.account(user))

@@ -87,10 +87,6 @@ class PatientLedger:
         """Gives the leases that are not settled."""
         return self._ledger.open_leases()
 
-    def remaining(self, user: str) -> int | None:
-        """Gives what the user may still use."""
-        return self._ledger.remaining(user)
-
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open."""
         return self._ledger.window(user, now)

@@ -142,9 +142,6 @@ class Ledger(Protocol):
     def open_leases(self) -> list[Entry]:
         """Gives the leases that are not settled, oldest first."""
 
-    def remaining(self, user: str) -> int | None:
-        """Gives what the user may still use, None where there is no quota."""
-
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open at ``now``, None where none is."""
 

@@ -10,6 +10,7 @@ from zerokernel.broker.scheduling.actions import (
     Settle,
     Tell,
 )
+from zerokernel.broker.scheduling.allowance import summary
 from zerokernel.broker.scheduling.events import (
     BalanceTold,
     BooksClosed,
@@ -25,13 +26,15 @@ from zerokernel.broker.scheduling.events import (
     Tick,
     WorkerAdopted,
 )
-from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.policy import OVER_QUOTA, QUOTAS, Policy
 from zerokernel.broker.scheduling.quota import Balance
 from zerokernel.broker.scheduling.records import Account, Slice
 from zerokernel.broker.scheduling.snapshot import snapshot
 from zerokernel.broker.scheduling.state import SchedulerState
 
 __all__ = [
+    "OVER_QUOTA",
+    "QUOTAS",
     "Account",
     "Action",
     "Balance",
@@ -59,4 +62,5 @@ __all__ = [
     "Tick",
     "WorkerAdopted",
     "snapshot",
+    "summary",
 ]

@@ -49,6 +49,7 @@ def _take_lease(
     # The lease keeps its id, which ends with the number that its request once had.
     arrival = int(kept.lease.rpartition(".")[2])
     request = Request(kept.request, session, record.slice.size, kept.limit, arrival, granted)
+    request.beyond_quota = not event.weight
     lease = state.assign(request, record)
     lease.granted_at, lease.limit = granted, kept.limit
     lease.entered = lease.booked = True

@@ -50,12 +50,17 @@ class SessionLost:
 
 @dataclass(frozen=True)
 class WorkerAdopted:
-    """A supervisor that an earlier broker left behind still has this worker."""
+    """A supervisor that an earlier broker left behind still has this worker.
+
+    Attributes:
+        weight: How its lease counts in the books; 0 where it runs beyond the quota.
+    """
 
     kept: WorkerKept
     user: str
     group: str = ""
     tier: str = ""
+    weight: int = 1000
 
 
 @dataclass(frozen=True)

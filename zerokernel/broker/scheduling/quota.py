@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.policy import USUAL_TIER, Policy
 from zerokernel.broker.scheduling.records import Account, Request
 
 _ROUNDING = 1e-3  # seconds: a clock that is told when a window ends may be that much early
@@ -106,7 +106,7 @@ class Quotas:
 
     def quota(self, account: Account) -> float:
         """Gives what an account may use in a window, inf where there is no limit."""
-        return 1000.0 * self._policy.quotas.get(account.tier, math.inf)
+        return 1000.0 * self._policy.quotas.get(account.tier or USUAL_TIER, math.inf)
 
     def left(self, account: Account, time: float) -> float:
         """Gives what is neither charged nor reserved, inf where there is no limit."""
