@@ -154,6 +154,7 @@ def test_running_cells_finish_when_it_is_told_to_end(broker, ada, bob, gate):
     assert "administrator" in away["evalue"]
 
 
+@pytest.mark.slow
 def test_who_says_it_twice_does_not_wait(broker, ada, gate):
     """The notebook comes back to a new broker by itself; a second SIGTERM ends its cell."""
     broker.start()

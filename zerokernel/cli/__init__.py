@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=zerokernel.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serving.add_commands(commands)
+    users.add_commands(commands)
     status = commands.add_parser("status", help="show slices, queue and notebooks")
     status.add_argument("--json", action="store_true", help="print all that is known as JSON")
     status.add_argument("--watch", action="store_true", help="once a second until Ctrl-C")
@@ -44,8 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="show what this machine allows, and what to mend")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
-    simulate.add_to(commands)
-    users.add_commands(commands)
+    simulate.add_commands(commands)
     stop = commands.add_parser("stop", help="end the broker and all workers")
     stop.set_defaults(command=_stop)
     return parser
