@@ -128,10 +128,15 @@ class Granted(Message):
 
 @dataclass(frozen=True)
 class LimitExtended(Message):
-    """Nobody waits, so the cell may run on until ``limit`` seconds after its first line."""
+    """Nobody waits, so the cell may run on until ``limit`` seconds after its first line.
+
+    Attributes:
+        why: Why it must end earlier than it was granted; "" where it may run longer.
+    """
 
     lease: str
     limit: float
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -163,11 +163,16 @@ class LimitNear(Message):
 
 @dataclass(frozen=True)
 class ExtendLimit(Message):
-    """The task may run until ``limit`` seconds after its start (broker → … → worker)."""
+    """The task may run until ``limit`` seconds after its start (broker → … → worker).
+
+    Attributes:
+        why: Why it may not run for as long as it was granted; "" where it may run longer.
+    """
 
     session: str
     lease: str
     limit: float
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from zerokernel.notebook.interrupts import InterruptCount
 from zerokernel.notebook.options import CellOptions
 from zerokernel.notebook.outputs import OutputRelay
 from zerokernel.notebook.receipt import Receipt
-from zerokernel.notebook.status import StatusLine
+from zerokernel.notebook.status import EXTENDED, StatusLine
 from zerokernel.notebook.story import Story
 from zerokernel.notebook.worker_loss import WorkerLoss
 
@@ -96,6 +96,7 @@ class CellRun:
         self._notes: list[str] = []
         self._sent_bytes = 0
         self._granted: Granted | None = None
+        self._must_end = ""
         self._started_at: float | None = None
         self._interrupted = 0
         self._unseen_since: float | None = None  # an interrupt that Python did not see yet
@@ -200,9 +201,11 @@ class CellRun:
         self._status.tick()
         now = time.monotonic()
         if self._granted is not None and self._started_at is not None:
-            extended = self._granted.limit > self._options.duration
+            note = self._must_end
+            if not note and self._granted.limit > self._options.duration:
+                note = EXTENDED
             elapsed = now - self._started_at
-            self._status.running(self._granted.slice, self._granted.limit, elapsed, extended)
+            self._status.running(self._granted.slice, self._granted.limit, elapsed, note)
         if self._unseen_since is not None and now - self._unseen_since > IGNORED_SECONDS:
             self._end_worker(
                 f"the cell did not react to the interrupt for {IGNORED_SECONDS:g} s (it is inside "
@@ -262,6 +265,7 @@ class CellRun:
         elif isinstance(message, LimitExtended) and self._lease == message.lease:
             assert self._granted is not None
             self._granted = dataclasses.replace(self._granted, limit=message.limit)
+            self._must_end = message.why
         elif isinstance(message, LeaseEnded) and message.lease.startswith(f"{self._request}."):
             self._on_lease_ended(message)
 

@@ -84,9 +84,16 @@ class StatusLine:
         """The lease is granted; worker and objects are on their way to the slice."""
         self._propose(Line("starting", f"starting on {slice}", {"slice": slice}))
 
-    def running(self, slice: str, limit: float, elapsed: float, extended: bool = False) -> None:
-        """The cell runs for ``elapsed`` of the ``limit`` seconds that it may."""
-        self._propose(running_line(slice, limit, elapsed, extended))
+    def running(self, slice: str, limit: float, elapsed: float, note: str = "") -> None:
+        """The cell runs for ``elapsed`` of the ``limit`` seconds that it may.
+
+        Args:
+            slice: Where.
+            limit: Seconds.
+            elapsed: Seconds.
+            note: Why the limit is another than the one that was asked for; "" where it is not.
+        """
+        self._propose(running_line(slice, limit, elapsed, note))
 
     def before_output(self) -> None:
         """The cell is about to show something: the line's place is above it."""
@@ -181,18 +188,22 @@ def queued_line(place: int, starts_in: float | None, reason: str) -> Line:
     return Line("queued", SEPARATOR.join(parts), figures)
 
 
-def running_line(slice: str, limit: float, elapsed: float, extended: bool = False) -> Line:
+EXTENDED = "nobody waits: limit extended"
+
+
+def running_line(slice: str, limit: float, elapsed: float, note: str = "") -> Line:
     """Says how long a cell has run and how long it still may."""
     left = max(0.0, limit - elapsed)
     text = f"running on {slice} · {_whole(elapsed)} · {_whole(left)} left"
-    if extended:
-        text += " · nobody waits: limit extended"
+    if note:
+        text += f" · {note}"
     figures = {
         "slice": slice,
         "limit": limit,
         "elapsed": elapsed,
         "left": left,
-        "extended": extended,
+        "extended": note == EXTENDED,
+        "note": note,
     }
     return Line("running", text, figures, fraction=elapsed / limit if limit > 0 else None)
 

@@ -62,6 +62,7 @@ class Deadline:
         self._changed = threading.Condition()
         self._begun: float | None = None
         self._limit = 0.0
+        self._why = ""
         self._cells = 0
         self._wakes_at = 0.0  # when the thread, if it waits, looks next by itself
         self._thread: threading.Thread | None = None
@@ -69,7 +70,7 @@ class Deadline:
     def start(self, limit: float) -> None:
         """The cell begins; it may run ``limit`` seconds."""
         with self._changed:
-            self._begun, self._limit = self._clock(), limit
+            self._begun, self._limit, self._why = self._clock(), limit, ""
             self._cells += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, daemon=True, name="deadline")
@@ -83,10 +84,16 @@ class Deadline:
         with self._changed:
             self._begun = None
 
-    def extend(self, limit: float) -> None:
-        """The cell may run ``limit`` seconds from its start."""
+    def extend(self, limit: float, why: str = "") -> None:
+        """The cell may run ``limit`` seconds from its start.
+
+        Args:
+            limit: Less than before only where there is a reason.
+            why: The reason; "" for none.
+        """
         with self._changed:
-            self._limit = max(self._limit, limit)
+            self._limit = limit if why else max(self._limit, limit)
+            self._why = why
             self._changed.notify()
 
     def measured(self, size: int, seconds: float) -> None:
@@ -117,20 +124,26 @@ class Deadline:
         asking = min(ASKING_SECONDS, limit / 4)
         if not self._wait(cell, limit, lambda: self.margin() + asking, _LOOK_SECONDS):
             return
-        self._ask()
+        if not self._why:  # else there is no more time to be had
+            self._ask()
         if not self._wait(cell, limit, self.margin, asking):
             return
-        text = (
-            f"The cell's limit of {limit:g} s is nearly over, so it was stopped early enough to "
-            "bring home what it had computed: that is in the notebook. Ask for more time with "
-            "--duration."
-        )
+        text = self._reason(limit)
         self._interrupts.raise_deadline(text)
         while self._wait(cell, limit, lambda: 0.0, AGAIN_SECONDS, once=True):
             if self._left(limit) <= LAST_WORD_SECONDS + AGAIN_SECONDS:
                 self._say_stuck(cell, limit)
                 return
             self._interrupts.raise_deadline(text)
+
+    def _reason(self, limit: float) -> str:
+        text = "so it was stopped early enough to bring home what it had computed: that is in "
+        if self._why:
+            return f"The cell had to give way, {text}the notebook. It {self._why}."
+        return (
+            f"The cell's limit of {limit:g} s is nearly over, {text}the notebook. Ask for more "
+            "time with --duration."
+        )
 
     def _say_stuck(self, cell: int, limit: float) -> None:
         if self._wait(cell, limit, lambda: LAST_WORD_SECONDS, LAST_WORD_SECONDS):

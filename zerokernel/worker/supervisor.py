@@ -288,7 +288,8 @@ class Supervisor:
         worker = self._workers.get(order.session)
         if worker is None or worker.lease != order.lease or worker.ended is not None:
             return
-        worker.limit = max(worker.limit, order.limit)
+        # Only with a reason may it be less than before.
+        worker.limit = order.limit if order.why else max(worker.limit, order.limit)
         if worker.started is not None:
             worker.ends_at = worker.started + worker.limit
         self._order(worker, order)

@@ -179,7 +179,7 @@ class TaskRunner:
     def _extended(self, order: ExtendLimit) -> None:
         bind = self._running
         if bind is not None and bind.lease == order.lease:
-            self._deadline.extend(order.limit)
+            self._deadline.extend(order.limit, order.why)
 
     # --- its parts ----------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.broker.test_scheduling import told
+from tests.unit.broker.test_scheduling import ordered, told
 from tests.unit.broker.test_shared_queue import Shared, reasons
 from zerokernel.broker.scheduling import (
     Account,
@@ -17,7 +17,18 @@ from zerokernel.broker.scheduling import (
     Tick,
 )
 from zerokernel.broker.scheduling.allowance import next_reset, summary
-from zerokernel.messages import Granted, LimitNear, Refused, TaskEnded, TaskStarted, WorkerForked
+from zerokernel.messages import (
+    ExtendLimit,
+    Granted,
+    LimitExtended,
+    LimitNear,
+    Queued,
+    Refused,
+    TaskEnded,
+    TaskStarted,
+    WorkerForked,
+)
+from zerokernel.testing import simulated_slices
 
 DAY = 86_400.0
 FREE = {"free": 300.0}
@@ -175,3 +186,60 @@ def test_a_start_that_failed_costs_nothing() -> None:
     actions = here.ticks(1000.0)
     assert [one.amount for one in actions if isinstance(one, Settle)] == [0]
     assert left(here) == 300.0
+
+
+def runs_beyond(here: Shared, *sessions: str) -> None:
+    """Ada has used up her quota; these notebooks of hers run all the same."""
+    here.does(BalanceTold("ada", Balance(3600.0, charged=300_000)))
+    for number, session in enumerate(sessions):
+        here.comes(session, "ada", tier="free")
+        here.asks(session, f"beyond {session}", duration=1000.0)
+        here.does(WorkerForked(session, 100 + number))
+        here.does(TaskStarted(session, here.lease(session)))
+        here.now += 10.0
+
+
+def shortened(actions: list[Any]) -> dict[str, float]:
+    orders = [one for one in ordered(actions) if isinstance(one, ExtendLimit)]
+    assert all(one.why for one in orders)
+    return {one.session: one.limit for one in orders}
+
+
+def test_a_cell_beyond_its_quota_gives_way_to_one_within() -> None:
+    """It has some seconds to come home; the one that waits is told when, and it costs nothing."""
+    here = scene(quotas=FREE, give_way_seconds=15.0)
+    runs_beyond(here, "a")
+    actions = here.asks_as("bob", "b", tier="free")
+    assert shortened(actions) == {"a": 25.0}
+    (told_a,) = told(actions, LimitExtended)
+    assert (told_a.limit, told_a.why) == (
+        25.0,
+        "beyond your quota: ends for somebody within theirs",
+    )
+    assert [one.starts_in for one in told(actions, Queued)] == [15.0]
+    assert here.does(LimitNear("a", here.lease("a"))) == [], "it gets no more time"
+    assert not shortened(here.asks_as("eve", "e", tier="free")), "it is told once"
+
+
+def test_no_more_cells_give_way_than_are_waited_for() -> None:
+    """Those that ran longest first; nobody's for a request that is beyond its own quota."""
+    here = Shared(simulated_slices(3), quotas=FREE)
+    runs_beyond(here, "a1", "a2", "a3")
+    here.does(BalanceTold("eve", Balance(3600.0, charged=300_000)))
+    assert not shortened(here.asks_as("eve", "e", tier="free"))
+    assert list(shortened(here.asks_as("bob", "b", tier="free"))) == ["a1"]
+    assert list(shortened(here.asks_as("cat", "c", tier="free"))) == ["a2"]
+    assert not shortened(here.ticks(0.1))
+
+
+def test_a_cell_that_ends_in_time_is_left_alone() -> None:
+    """And one within quota is never shortened."""
+    here = scene(quotas=FREE)
+    runs_beyond(here, "a")
+    here.now += 980.0
+    assert not shortened(here.asks_as("bob", "b", tier="free"))
+    within = scene(quotas=FREE)
+    within.asks("a", "r1", duration=200.0)
+    within.does(WorkerForked("a", 7))
+    within.does(TaskStarted("a", within.lease("a")))
+    assert not shortened(within.asks_as("bob", "b", tier="free"))

@@ -306,6 +306,7 @@ def test_figures_are_json_and_complete(line: StatusLine, shell: Shell, clock: Cl
         "elapsed": 15,
         "left": 45,
         "extended": False,
+        "note": "",
     }
     assert receipt == {
         "phase": "receipt",

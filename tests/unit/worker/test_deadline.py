@@ -65,6 +65,20 @@ def test_a_longer_limit_replaces_the_one_that_is_nearly_over() -> None:
     watched.deadline.stop()
 
 
+def test_a_limit_can_be_shortened_for_a_reason() -> None:
+    """The reason is told, and nobody is asked for more time, which there is not."""
+    watched = Watched()
+    watched.deadline.start(600)
+    watched.deadline.extend(0.4)
+    assert watched.deadline._limit == 600, "not without one"
+    watched.deadline.extend(0.4, "had to")
+    assert watched.raised.first.wait(10)
+    assert "give way" in watched.raised.texts[0]
+    assert "It had to." in watched.raised.texts[0]
+    assert not watched.asked.is_set()
+    watched.deadline.stop()
+
+
 @pytest.mark.parametrize("rested", [False, True])
 def test_a_short_cell_after_a_long_one_is_stopped_in_time(rested: bool) -> None:
     """Also where the thread has just gone to wait for the long one, or for any cell at all."""

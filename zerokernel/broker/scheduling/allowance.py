@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.broker.scheduling.explaining import in_round_numbers
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 REFUSE = "refuse"
 _LEAST_EXTENSION = 1.0
+_MUST_END = "beyond your quota: ends for somebody within theirs"
+_GAVE_WAY = "ran beyond your quota, and somebody within theirs waits for the slice"
 _OVERTAKEN = "the quota is used up, and who is within it comes first"
 
 
@@ -64,6 +67,43 @@ def extension(state: SchedulerState, lease: Lease, seconds: float) -> float:
         return seconds
     allowed = state.quotas.affordable(account, size, seconds, state.queue.standings.time)
     return allowed if allowed >= min(seconds, _LEAST_EXTENSION) else 0.0
+
+
+def make_way(state: SchedulerState, now: float) -> None:
+    """Has cells beyond their quota end where somebody within quota waits for their slices.
+
+    No more of them than wait; those that have run longest first.
+    """
+    if not state.beyond or state.books_closed:
+        return
+    by_size: dict[str, list[Lease]] = {}
+    for lease in state.beyond.values():
+        if lease.started_at is not None and lease.ended_at is None:
+            by_size.setdefault(lease.request.size, []).append(lease)
+    for size, leases in by_size.items():
+        places = islice(state.queue.places(size), len(leases))
+        wanted = sum(not one.request.beyond_quota and _could_run(one.request) for one in places)
+        wanted -= sum(one.gives_way for one in leases) + state.lookout.free(size)
+        running = sorted(
+            (one for one in leases if not one.gives_way), key=lambda one: -one.ran(now)
+        )
+        for lease in running[: max(0, wanted)]:
+            _give_way(state, lease, now)
+
+
+def _could_run(request: Request) -> bool:
+    return request.session.connected and request.session.lease is None
+
+
+def _give_way(state: SchedulerState, lease: Lease, now: float) -> None:
+    seconds = state.policy.give_way_seconds
+    lease.gives_way = True
+    if lease.ran(now) + seconds >= lease.limit:
+        return  # it ends in time by itself
+    lease.limit = lease.ran(now) + seconds
+    state.lookout.touch_slice(lease.slice)
+    state.queue.changed.add(lease.request.size)
+    state.out.shorten(lease, _MUST_END, _GAVE_WAY)
 
 
 def used_up(state: SchedulerState, request: Request) -> str:

@@ -40,6 +40,8 @@ def reserve(state: SchedulerState, lease: Lease) -> None:
     """Holds a lease's limit, against its user's quota and in the books."""
     time = state.queue.standings.time
     hold = state.quotas.hold(lease.id, lease.request, lease.limit, time)
+    if lease.request.beyond_quota:
+        state.beyond[lease.id] = lease
     state.out.reserve(lease, hold)
     review(state, lease.session.user)
 
@@ -48,6 +50,7 @@ def settle(state: SchedulerState, lease: Lease, charged: float, held: float, cau
     """Replaces what a lease holds by the seconds that it is charged."""
     user = lease.session.user
     state.quotas.settle(lease.id, user, charged, state.queue.standings.time)
+    state.beyond.pop(lease.id, None)
     state.out.settle(lease, charged, held, cause)
     review(state, user)
 

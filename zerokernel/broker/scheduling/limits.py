@@ -18,7 +18,7 @@ def extend_limit(state: SchedulerState, event: LimitNear) -> None:
     A part at a time: who comes meanwhile does not wait for the whole of a long limit.
     """
     lease, policy = state.live(event.session, event.lease), state.policy
-    if lease is None or lease.request.firm or not policy.extend_limits:
+    if lease is None or lease.request.firm or lease.gives_way or not policy.extend_limits:
         return
     if state.queue.others_wait(lease.session, lease.request.size):
         return

@@ -71,6 +71,12 @@ class Outbox:
         self.order(session.id, ExtendLimit(session.id, lease.id, lease.limit))
         self._tell(session, LimitExtended(lease.id, lease.limit))
 
+    def shorten(self, lease: Lease, told_notebook: str, told_cell: str) -> None:
+        """Has the lease's task end at its new limit, which is less than before."""
+        session, limit = lease.session, lease.limit
+        self.order(session.id, ExtendLimit(session.id, lease.id, limit, told_cell))
+        self._tell(session, LimitExtended(lease.id, limit, told_notebook))
+
     def beats(self, running: Mapping[str, tuple[float, float]]) -> None:
         """Notes, by lease, how many seconds its task has run and its slice was held so far."""
         times = {name: (_milliseconds(a), _milliseconds(b)) for name, (a, b) in running.items()}

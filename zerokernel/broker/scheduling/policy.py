@@ -65,6 +65,8 @@ class Policy:
         quota_window: A user's window opens with the first use and is over after this time.
         over_quota: What becomes of requests of who has used the quota up: "when idle" has them
             wait behind everybody within quota, "refuse" refuses them.
+        give_way_seconds: A cell beyond its quota has so long to end when somebody within quota
+            waits for its slice.
         least_seconds: A limit shrinks to what is left of the quota, but not below this.
         leases_per_user, leases_per_group: That may be held at once; 0 is no limit.
         waiting_per_user, waiting_per_group: Requests in the queue; 0 is no limit.
@@ -99,6 +101,7 @@ class Policy:
     quotas: Mapping[str, float] = field(default_factory=dict, hash=False)
     quota_window: float = 86_400.0
     over_quota: str = "when idle"
+    give_way_seconds: float = 15.0
     least_seconds: float = 5.0
     leases_per_user: int = 0
     leases_per_group: int = 0

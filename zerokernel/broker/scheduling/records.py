@@ -174,6 +174,7 @@ class Lease:
         ended_at: When its task's last line was over; results may still be on their way.
         ended_after: Seconds that the task had run by then.
         spoiled: Why it is not charged, whatever becomes of it; "" where it is.
+        gives_way: Whether it was told to end because others are within quota.
         counted: What it counts as use, to whom, and since when, until it ends.
     """
 
@@ -188,6 +189,7 @@ class Lease:
     release_at: float | None = None
     limit: float = 0.0
     spoiled: str = ""
+    gives_way: bool = False
     counted: Counted | None = None
 
     @cached_property

@@ -93,6 +93,8 @@ class SchedulerState:
         # Leases that the books do not have yet, by id; why they cannot be written, "" if they can.
         self.unbooked: dict[str, Lease] = {}
         self.books_closed = ""
+        # Leases that run beyond a quota, by id.
+        self.beyond: dict[str, Lease] = {}
         # What users may still use; by user, when the window of who waits beyond it is over.
         self.quotas = Quotas(self.policy)
         self.resets: dict[str, float] = {}
@@ -233,6 +235,7 @@ class SchedulerState:
                     break
                 record = self.lookout.best(size, request.session)
                 self._advance(self.assign(request, record), now)
+        allowance.make_way(self, now)
 
     def assign(self, request: Request, record: SliceRecord) -> Lease:
         """Has a request hold a slice, and its session no other."""
