@@ -19,6 +19,7 @@ from zerokernel.broker.devices import DeviceLocks, NvidiaDevices, ReplayNvml
 from zerokernel.broker.devices.owners import owner_of
 from zerokernel.broker.devices.scrub import scrub_device
 from zerokernel.broker.dispatch import Broker
+from zerokernel.broker.identity import User
 from zerokernel.broker.ledger import MemoryLedger
 from zerokernel.broker.scheduling import Policy, SchedulerState
 from zerokernel.messages import Granted, Message, OpenSession, Queued, RequestLease
@@ -37,7 +38,7 @@ class Notebook:
     def replaced(self) -> None:
         raise AssertionError("nobody takes the session over")
 
-    def ending(self) -> None:
+    def ending(self, reason: str = "") -> None:
         """The broker ends."""
 
 
@@ -65,7 +66,7 @@ class Site:
     def open(self, session: str, user: str) -> Notebook:
         notebook = Notebook()
         opening = OpenSession(session, f"{session}.ipynb", "python", {})
-        assert self.broker.connect(opening, user, notebook)
+        assert self.broker.connect(opening, User(user), notebook)
         return notebook
 
     def ask(self, session: str, request: str, size: str = "") -> None:

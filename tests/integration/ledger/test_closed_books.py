@@ -12,6 +12,7 @@ from tests.integration.ledger.mounts import mounted_tmpfs
 from tests.integration.ledger.test_sql import fill, reserve_until_full
 from zerokernel.broker import dispatch
 from zerokernel.broker.dispatch import Broker
+from zerokernel.broker.identity import User
 from zerokernel.broker.ledger import PatientLedger
 from zerokernel.broker.ledger.sql import SqlLedger
 from zerokernel.broker.scheduling import SchedulerState
@@ -32,7 +33,7 @@ def test_nothing_is_granted_that_cannot_be_written(
         broker = Broker(SchedulerState(simulated_slices(2)), engine, ledger)
         for session in ("a", "b"):
             opening = OpenSession(session, f"{session}.ipynb", "python", {})
-            assert broker.connect(opening, "bob", notebook)
+            assert broker.connect(opening, User("bob"), notebook)
         broker.said("a", RequestLease("first", "", 60.0))
         engine.fork("a")
         engine.start_task("a")

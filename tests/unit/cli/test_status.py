@@ -22,6 +22,7 @@ STATUS: dict[str, Any] = {
     "version": "1.2",
     "pid": 77,
     "uptime": 12.3,
+    "books_closed": "",
     "slices": [SLICE, {**SLICE, "state": "free", "session_name": "", "remaining": None}],
     "queue": [
         {"place": 1, "session_name": "b", "size": "full", "duration": 90.0, "starts_in": None}
@@ -79,3 +80,9 @@ def test_a_frame_fits_the_terminal(
     command._redraw("\n".join(["x" * 30] * 9))
     drawn = capsys.readouterr().out
     assert drawn == "\x1b[H" + ("x" * 10 + "\x1b[K\n") * 3 + "\x1b[J"
+
+
+def test_books_that_cannot_be_written_are_told_first() -> None:
+    """With the reason, below the line about the broker."""
+    shown = show_table({**STATUS, "books_closed": "The disk is full."}, watched=False)
+    assert shown.splitlines()[1] == "nothing is granted: The disk is full."
