@@ -35,6 +35,14 @@ class UnknownSize(BadOption):
     """No device here has a slice of that size. `%gpu` lists the sizes there are."""
 
 
+class BadSimulation(ZeroKernelError):
+    """What was asked of the simulator cannot be done. `zerokernel simulate --help` lists what can."""
+
+
+class BadTrace(BadSimulation):
+    """The trace cannot be read. Each line is a cell; docs/simulator.md has the columns."""
+
+
 class BrokerUnavailable(ZeroKernelError):
     """The broker could not be reached or started. `%%gpu --cpu` runs the cell in the notebook."""
 
@@ -63,6 +71,10 @@ class ProtocolMismatch(ZeroKernelError):
 
 class RequestRefused(ZeroKernelError):
     """The broker refused the request."""
+
+
+class QuotaExceeded(ZeroKernelError):
+    """Your GPU time is used up for now. `%gpu` shows when there is more."""
 
 
 class RequestCancelled(ZeroKernelError):

@@ -98,10 +98,12 @@ RULES: Mapping[Cause, Rule] = {
 }
 
 
+_BY_NAME: Mapping[str, Rule] = {cause.value: rule for cause, rule in RULES.items()}
+
+
 def rule_of(cause: str) -> Rule:
     """Gives the rule of a cause as a message names it; a remark may follow after a colon."""
-    name = cause.partition(":")[0]
-    return RULES[Cause(name)] if name in set(Cause) else RULES[Cause.EXITED]
+    return _BY_NAME.get(cause.partition(":")[0], RULES[Cause.EXITED])
 
 
 # --- the table ------------------------------------------------------------------------------

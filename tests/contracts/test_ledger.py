@@ -133,10 +133,36 @@ def test_a_reservation_grows_and_never_shrinks(ledger: Ledger) -> None:
     assert ledger.usage("ada") == Usage("ada", 1, 0, 70_000, 80_000)
 
 
-def test_without_a_quota_nothing_remains_to_be_told(ledger: Ledger) -> None:
-    """These ledgers have no quota, whatever was used."""
-    ledger.settle("ada", "l1", 10**9, 10**9)
-    assert ledger.remaining("ada") is None
+def test_leases_count_by_their_weight(ledger: Ledger) -> None:
+    """In the window, rounded up; the sums of the books stay in milliseconds on a slice."""
+    ledger.reserve("ada", "double", 1001, NOON, 2000)
+    ledger.reserve("ada", "beyond", 5000, NOON, 0)
+    ledger.reserve("ada", "odd", 1001, NOON, 1500)
+    window = ledger.window("ada", NOON)
+    assert window is not None
+    assert (window.charged, window.reserved) == (0, 2002 + 1502)
+    ledger.extend("double", 2000)
+    ledger.settle("ada", "odd", 3, 10)
+    ledger.settle("ada", "beyond", 4000, 4000)
+    window = ledger.window("ada", NOON)
+    assert window is not None
+    assert (window.charged, window.reserved) == (5, 4000)
+    assert ledger.usage("ada") == Usage("ada", 3, 2000, 4003, 4010)
+    assert {one.lease: one.weight for one in ledger.recent("ada")} == {
+        "double": 2000,
+        "beyond": 0,
+        "odd": 1500,
+    }
+
+
+def test_a_window_opens_where_it_is_said(ledger: Ledger) -> None:
+    """Also where the last is not over by the books' clock; a late end counts in its own."""
+    ledger.reserve("ada", "before", 1000, NOON)
+    ledger.reserve("ada", "after", 2000, NOON + 10, opens_window=True)
+    ledger.settle("ada", "before", 1000, 1000)
+    window = ledger.window("ada", NOON + 10)
+    assert window is not None
+    assert (window.opened_at, window.charged, window.reserved) == (NOON + 10, 0, 2000)
 
 
 # --- quota windows ------------------------------------------------------------------------

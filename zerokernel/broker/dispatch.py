@@ -17,11 +17,16 @@ from zerokernel.broker.identity import User
 from zerokernel.broker.ledger.port import Beat, Entry, Ledger
 from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
+    Account,
     Action,
+    Balance,
+    BalanceTold,
     Beats,
+    BooksClosed,
     Clean,
     Event,
     Extend,
+    LeaseBooked,
     NotebookSaid,
     Order,
     Reserve,
@@ -35,6 +40,7 @@ from zerokernel.broker.scheduling import (
     Tick,
     WorkerAdopted,
     snapshot,
+    summary,
 )
 from zerokernel.errors import LedgerUnavailable
 from zerokernel.lifecycle import Cause, rule_of
@@ -53,6 +59,9 @@ from zerokernel.messages import (
 )
 
 log = logging.getLogger("zerokernel.broker")
+
+_TRY_BOOKS_SECONDS = 1.0
+"""How often a ledger that could not be written is tried again."""
 
 
 class Connection(Protocol):
@@ -97,6 +106,11 @@ class Broker:
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
+        self._trying: asyncio.TimerHandle | None = None
+        # Ends of an earlier broker's leases that could not be written yet.
+        self._late: list[TaskEnded | WorkerEnded] = []
+        # Users of whose quota the books could not be asked yet.
+        self._untold: set[str] = set()
         self._kernels = KernelWatch(self._kernel_ended)
         # Why nothing new is taken in any more, "" while it is.
         self.closing = ""
@@ -126,6 +140,7 @@ class Broker:
             before.replaced()
         self._connections[opening.session] = connection
         self._kernels.watch(opening.session, opening.process, opening.namespace)
+        self._tell_balance(user.name)
         asks_for = user.name, opening.requests, user.group, user.tier
         self.handle(SessionConnected(opening.session, opening.name, *asks_for))
         self.on_idle_change(False)
@@ -186,9 +201,14 @@ class Broker:
         """Settles a lease of an earlier broker that ended while there was none."""
         if self.state.live(report.session, report.lease) is not None:
             return
-        for entry in self.ledger.open_leases():
-            if entry.lease == report.lease:
-                self._settle_late(entry, report)
+        try:
+            for entry in self.ledger.open_leases():
+                if entry.lease == report.lease:
+                    self._settle_late(entry, report)
+                    self._tell_balance(entry.user)
+        except LedgerUnavailable as error:
+            self._late.append(report)
+            self._close_books(error)
 
     def _settle_late(self, entry: Entry, report: TaskEnded | WorkerEnded) -> None:
         cause = report.cause if isinstance(report, WorkerEnded) else Cause.FINISHED
@@ -202,6 +222,7 @@ class Broker:
         try:
             for entry in self.ledger.recover(live):
                 log.warning("lease %s, left open, is charged %d ms", entry.lease, entry.charged)
+                self._tell_balance(entry.user)
         except LedgerUnavailable as error:
             log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
 
@@ -209,7 +230,34 @@ class Broker:
         """A supervisor of an earlier broker still has this user's worker."""
         name = user or self._owner
         account = self._accounts(name) or User(name)  # one who was removed has it all the same
-        self.handle(WorkerAdopted(kept, name, account.group, account.tier))
+        weight = self._weight_in_the_books(kept.lease) if kept.lease else 1000
+        self.handle(WorkerAdopted(kept, name, account.group, account.tier, weight))
+        self._tell_balance(name)
+
+    def _weight_in_the_books(self, lease: str) -> int:
+        try:
+            entries = self.ledger.open_leases()
+        except LedgerUnavailable:
+            return 1000  # it counts until the books say otherwise
+        return next((entry.weight for entry in entries if entry.lease == lease), 1000)
+
+    def _tell_balance(self, user: str) -> None:
+        """Lets the scheduler know what the books say of a user's quota window."""
+        if not self.state.policy.quotas:
+            return
+        now = self._wall_clock()
+        try:
+            window = self.ledger.window(user, now)
+        except LedgerUnavailable as error:
+            self._untold.add(user)
+            self._close_books(error)
+            return
+        self._untold.discard(user)
+        balance = Balance()
+        if window is not None:
+            ago = max(0.0, now - window.opened_at)
+            balance = Balance(ago, window.charged, window.reserved)
+        self.handle(BalanceTold(user, balance))
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew."""
@@ -248,8 +296,8 @@ class Broker:
                     connection.tell(message)
             case Order(_, message):
                 self.engine.send(message)
-            case Reserve(user, lease, amount):
-                self.ledger.reserve(user, lease, amount, self._wall_clock())
+            case Reserve():
+                self._reserve(action)
             case Settle(user, lease, amount, held, cause):
                 self.ledger.settle(user, lease, amount, held, cause)
             case Extend(lease, amount):
@@ -258,6 +306,43 @@ class Broker:
                 self.on_clean(action)
             case Beats(running):
                 self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
+
+    def _reserve(self, order: Reserve) -> None:
+        """Announces nothing: the scheduler grants what the books have."""
+        try:
+            now = self._wall_clock()
+            self.ledger.reserve(
+                order.user, order.lease, order.amount, now, order.weight, order.opens_window
+            )
+        except LedgerUnavailable as error:
+            self._close_books(error)
+        else:
+            self.handle(LeaseBooked(order.lease))
+
+    def _close_books(self, error: LedgerUnavailable) -> None:
+        if not self.state.books_closed:
+            log.error("%s Nothing is granted until then.", error)
+        self.handle(BooksClosed(str(error)))
+        if self._trying is None:
+            self._trying = asyncio.get_running_loop().call_later(
+                _TRY_BOOKS_SECONDS, self._try_books
+            )
+
+    def _try_books(self) -> None:
+        self._trying = None
+        try:
+            self.ledger.catch_up()
+        except LedgerUnavailable as error:
+            self._close_books(error)
+            return
+        log.info("the ledger can be written again")
+        late, self._late = self._late, []
+        for report in late:
+            self._settle_if_late(report)
+        for user in list(self._untold):
+            self._tell_balance(user)
+        if not self._untold:
+            self.handle(BooksClosed(""))
 
     def _nothing_to_clean(self, order: Clean) -> None:
         self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))
@@ -325,11 +410,16 @@ class Broker:
             "engine": self.engine.statistics(),
         }
 
+    def allowance(self, user: str) -> dict[str, Any]:
+        """Gives a user's quota, what is left and when it resets, in seconds; None: no limit."""
+        account = self._accounts(user) or User(user)
+        return summary(self.state, Account(user, account.group, account.tier))
+
     def usage(self, user: str) -> dict[str, Any]:
-        """Gives the user's books in milliseconds; JSON-able."""
+        """Gives the user's books in milliseconds; JSON-able. Raises LedgerUnavailable."""
         return {
+            "allowance": self.allowance(user),
             **asdict(self.ledger.usage(user)),
-            "remaining": self.ledger.remaining(user),
             "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
         }
 
@@ -340,8 +430,9 @@ class Broker:
 
     async def close(self) -> None:
         """Ends every worker and supervisor."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._trying):
+            if timer is not None:
+                timer.cancel()
         self._kernels.close()
         for connection in list(self._connections.values()):
             connection.ending(self.closing)

@@ -17,7 +17,12 @@ from zerokernel.broker.access import Access
 from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import Identity, User
 from zerokernel.client.closing import DONE, CloseCode
-from zerokernel.errors import MalformedMessage, ProtocolMismatch, WorkerStartFailed
+from zerokernel.errors import (
+    LedgerUnavailable,
+    MalformedMessage,
+    ProtocolMismatch,
+    WorkerStartFailed,
+)
 from zerokernel.messages import (
     Message,
     OpenSession,
@@ -103,15 +108,20 @@ class Status(Guarded):
 
     def get(self) -> None:
         """Answers with what the caller may see of the snapshot."""
-        self.finish(json.dumps(self.access.visible(self.broker.status(), self.user)))
+        status = self.access.visible(self.broker.status(), self.user)
+        self.finish(json.dumps(status | {"allowance": self.broker.allowance(self.user.name)}))
 
 
 class Usage(Guarded):
     """GET: the caller's books."""
 
     def get(self) -> None:
-        """Answers with sums and the last leases, in milliseconds."""
-        self.finish(json.dumps(self.broker.usage(self.user.name)))
+        """Answers with sums and the last leases, in milliseconds; 503 while they are away."""
+        try:
+            usage = self.broker.usage(self.user.name)
+        except LedgerUnavailable as error:
+            raise web.HTTPError(503, str(error).replace("%", "%%")) from error
+        self.finish(json.dumps(usage))
 
 
 class Cancel(Guarded):

@@ -160,14 +160,14 @@ def changed_state(item: Any, before: Digested | None, now: Digested) -> dict[str
 
 def delta(
     item: Any, before: Digested | None, changed: dict[str, Any]
-) -> tuple[type, dict[str, Any], list[str], list[str] | None]:
+) -> tuple[type, dict[str, Any], list[str], list[str] | None, tuple[str, ...]]:
     """How an object with ``__getstate__`` came to be as it is.
 
     What ``__getstate__`` adds to the attributes is for a ``__setstate__``, which is not called.
 
     Returns:
-        The class, the attributes among what changed, the names of those that went, and the order
-        of the names, None where it follows from the other three.
+        The class, the attributes among what changed, the names of those that went, the order
+        of the names, None where it follows from the other three, and all names that there are.
     """
     own = _attributes(item)
     written = {key: value for key, value in changed.items() if key in own}
@@ -176,7 +176,8 @@ def delta(
     staying = set(names)
     gone = [key for key in known if key not in staying]
     grown = dict.fromkeys([*(key for key in known if key in staying), *written])
-    return type(item), written, gone, None if list(grown) == names else names
+    in_order = None if list(grown) == names else names
+    return type(item), written, gone, in_order, tuple(own) if before is None else ()
 
 
 def is_translated(item: Any, changed: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import compress, repeat
@@ -77,11 +77,13 @@ class Draft:
             self.put(ARRAYS, [v for v in values.values() if type(v).__name__ == "ndarray"])
         self.put(NAMES, values)
 
-    def put_whole(self, token: int, form: str, item: Any) -> None:
-        """Appends a known object by value."""
+    def put_whole(
+        self, token: int, form: str, item: Any, names: tuple[str, ...] | None = None
+    ) -> None:
+        """Appends a known object by value, maybe with the names of its attributes."""
         assert isinstance(self.packer, CuttingPacker)
         self.packer.send_whole(item)
-        self.packer.dump((CHANGES, [(token, form, item)]))
+        self.packer.dump((CHANGES, [(token, form, item if names is None else (item, names))]))
 
     def numbered(self, number: int) -> tuple[list[int], list[Any]]:
         """The tokens and the objects that this shipment numbered; can be asked once."""
@@ -178,7 +180,7 @@ def write_changes(
         ):
             changed = opaque.changed_state(item, before.get(token), present)
             if opaque.is_translated(item, changed) and opaque.is_its_dict(kind):
-                draft.put_whole(token, "adopt", item)
+                draft.put_whole(token, "adopt", item, tuple(_attributes(item)))
             elif opaque.is_translated(item, changed):
                 draft.replaced.append(token)
                 draft.put_whole(token, "replace", item)
@@ -189,7 +191,7 @@ def write_changes(
             if restorer is None and exchange.fits(item):
                 draft.put_whole(token, "exchange", item)
             elif restorer is None and opaque.is_its_dict(kind):
-                draft.put_whole(token, "adopt", item)
+                draft.put_whole(token, "adopt", item, tuple(_attributes(item)))
             elif restorer is None:
                 draft.replaced.append(token)
                 draft.put_whole(token, "replace", item)
@@ -209,14 +211,16 @@ def apply(item: Any, form: str, state: Any, owners: Sequence[Any]) -> None:
         geometry, pieces, _ = state
         _write_bytes(item, geometry, pieces, owners)
     elif form == "delta":
-        kind, changed, removed, names = state
-        _write_attributes(item, kind, changed, removed)
+        kind, changed, gone, names, own = state
+        _write_attributes(item, kind, changed, [*gone, *_taken_away(item, kind, own)])
         if names is not None:
             order.sort_attributes(_attributes(item), names)
     elif form == "exchange":
         exchange.swap(item, state)
     elif form == "adopt":
-        _write_attributes(item, type(state), _attributes(state), ())
+        made, names = state
+        removed = _taken_away(item, type(made), names)
+        _write_attributes(item, type(made), _attributes(made), removed)
     elif form == "dict":
         kind, attributes = state
         _write_attributes(item, kind, attributes, _attributes(item).keys() - attributes.keys())
@@ -238,6 +242,18 @@ def _write_parts(item: Any, state: Any) -> None:
 def _attributes(item: Any) -> dict[str, Any]:
     found: dict[str, Any] = object.__getattribute__(item, "__dict__")
     return found
+
+
+def _taken_away(item: Any, kind: type, names: Collection[str]) -> list[str]:
+    """Which attributes an object must lose that gets a class which has a say in its state.
+
+    Under the class that it has all of them went over: what is not among the names on the other
+    side any more was taken away there. With the same class that may only have been kept from
+    travelling.
+    """
+    if type(item) is kind or plan_of(item).content:
+        return []
+    return [name for name in _attributes(item) if name not in names]
 
 
 def _write_attributes(

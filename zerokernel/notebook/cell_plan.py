@@ -8,7 +8,7 @@ from typing import Any
 
 from zerokernel.crossing.forecast import Forecast, Passage
 from zerokernel.notebook.markup import table_html
-from zerokernel.notebook.overview import aligned
+from zerokernel.notebook.overview import aligned, quota_line
 from zerokernel.notebook.receipt import SEPARATOR, seconds, size
 
 _HEAD = ("name", "type", "size", "goes over", "")
@@ -55,7 +55,16 @@ class CellPlan:
             *(one.blocked for one in found.passages if one.blocked),
             *self._memory(),
             SEPARATOR.join((limit, self._start())),
+            *self._quota(),
         ]
+
+    def _quota(self) -> list[str]:
+        """What is left of the quota, and what becomes of a limit that is more."""
+        line = quota_line(self.broker)
+        left = (self.broker.get("allowance") or {}).get("left")
+        if line and left is not None and left < self.limit:
+            line += "; the limit shrinks to it, or the cell waits behind those within theirs"
+        return [line] if line else []
 
     def _slices(self) -> list[Mapping[str, Any]]:
         slices = list(self.broker.get("slices", ()))
@@ -123,6 +132,7 @@ class CellPlan:
             "size": found.size,
             "limit": self.limit,
             "start": self._start(),
+            "allowance": dict(self.broker.get("allowance") or {}),
         }
         return {"zerokernel": {"phase": "plan", **figures}}
 

@@ -59,7 +59,9 @@ class Overview:
     def remarks(self) -> list[str]:
         """Gives the lines below the table: the queue, and this notebook's worker."""
         queue = [self._waiting(one) for one in self.broker.get("queue", ())]
-        return [*(queue or ["nobody waits"]), self._worker()] if self.broker else []
+        quota = quota_line(self.broker)
+        lines = [*(queue or ["nobody waits"]), self._worker(), *([quota] if quota else [])]
+        return lines if self.broker else []
 
     def _waiting(self, one: Mapping[str, Any]) -> str:
         who = self._name(one) or "another notebook"
@@ -92,6 +94,16 @@ class Overview:
         """Gives the output's metadata, with all that is known for programs."""
         figures = {"session": self.session, "broker": dict(self.broker)}
         return {"zerokernel": {"phase": "overview", **figures}}
+
+
+def quota_line(broker: Mapping[str, Any]) -> str:
+    """Says what this person may still use by the broker's status, "" where nothing limits it."""
+    known = broker.get("allowance") or {}
+    if known.get("quota") is None:
+        return ""
+    text = f"your quota: {seconds(known['left'])} of {seconds(known['quota'])} left"
+    resets = known.get("resets_in")
+    return text if resets is None else f"{text}, all of it again in {seconds(resets)}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from zerokernel.broker.scheduling import (
+    LeaseBooked,
     NotebookSaid,
     Order,
     Policy,
@@ -53,7 +54,11 @@ class Scene:
         self.now = 0.0
 
     def does(self, event: Any) -> list[Any]:
-        return self.state.handle(event, self.now)
+        """What follows from the event, by books that have each lease at once."""
+        actions = self.state.handle(event, self.now)
+        for one in [one for one in actions if isinstance(one, Reserve)]:
+            actions += self.state.handle(LeaseBooked(one.lease), self.now)
+        return actions
 
     def opens(self, *sessions: str) -> None:
         for session in sessions:

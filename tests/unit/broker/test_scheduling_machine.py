@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from zerokernel.broker.ledger import MemoryLedger
 from zerokernel.broker.scheduling import (
+    BooksClosed,
     Clean,
     Event,
+    Extend,
+    LeaseBooked,
     NotebookSaid,
     Order,
     Policy,
@@ -55,6 +61,8 @@ SETBACKS = (
     "suspect",
     "not clean",
     "others who used",
+    "could not be written",
+    "quota is used up",
 )
 
 sessions = st.sampled_from(SESSIONS)
@@ -69,12 +77,30 @@ class SchedulerLife(RuleBasedStateMachine):
         at_once=st.booleans(),
         scrub=st.sampled_from(["always", "between users", "never"]),
         busy=st.lists(sessions, max_size=6),
+        quota=st.sampled_from([None, 40.0]),
+        over_quota=st.sampled_from(["when idle", "refuse"]),
     )
-    def begin(self, grace: float, at_once: bool, scrub: str, busy: list[str]) -> None:
+    def begin(
+        self,
+        grace: float,
+        at_once: bool,
+        scrub: str,
+        busy: list[str],
+        quota: float | None,
+        over_quota: str,
+    ) -> None:
         self.clock = FakeClock()
         policy = Policy(
-            kernel_grace_seconds=grace, park_seconds=20.0, waiting_per_session=4, scrub=scrub
+            kernel_grace_seconds=grace,
+            park_seconds=20.0,
+            waiting_per_session=4,
+            scrub=scrub,
+            quotas={} if quota is None else {"free": quota},
+            quota_window=60.0,
+            over_quota=over_quota,
+            size_factors={"large": 2.0},
         )
+        self.ledger = MemoryLedger(window_seconds=60.0)
         self.to_clean: list[Clean] = []
         self.left: dict[str, str] = {}  # whose memory may be read on a slice
         self.state = SchedulerState(SLICES, policy)
@@ -84,6 +110,10 @@ class SchedulerLife(RuleBasedStateMachine):
         self.handling = False
         self.reserved: dict[str, int] = {}
         self.settled: dict[str, int] = {}
+        # Whether the books answer "at once", later ("slow"), or that they are "closed".
+        self.books = "at once"
+        self.entering: list[str] = []
+        self.booked: set[str] = set()
         self.answers: dict[str, list[str]] = {}
         self.places: dict[int, Queued] = {}
         self.asked: dict[str, str] = {}
@@ -123,10 +153,15 @@ class SchedulerLife(RuleBasedStateMachine):
                 self.engine.send(bind)
             case Order(_, message):
                 self.engine.send(message)
-            case Reserve(_, lease, amount):
+            case Reserve(user, lease, amount, weight, opens_window):
                 assert lease not in self.reserved, "a lease is reserved once"
                 self.reserved[lease] = amount
-            case Settle(_, lease, amount, held):
+                self.ledger.reserve(user, lease, amount, self.clock(), weight, opens_window)
+                self.answer_of_the_books(lease)
+            case Extend(lease, amount):
+                self.ledger.extend(lease, amount)
+            case Settle(user, lease, amount, held):
+                self.ledger.settle(user, lease, amount, held)
                 assert lease in self.reserved, "only what was reserved is settled"
                 assert lease not in self.settled, "a lease is settled once"
                 assert 0 <= amount <= held
@@ -135,6 +170,15 @@ class SchedulerLife(RuleBasedStateMachine):
                 self.to_clean.append(action)
             case Tell(_, message):
                 self.check_told(message)
+
+    def answer_of_the_books(self, lease: str) -> None:
+        if self.books == "slow":
+            self.entering.append(lease)
+        elif self.books == "closed":
+            self.waiting.append(BooksClosed("the disk is full"))
+        else:
+            self.booked.add(lease)
+            self.waiting.append(LeaseBooked(lease))
 
     def check_bind(self, session: str, bind: Bind) -> None:
         on_slice = {s: w.slice for s, w in self.engine.workers.items() if w.slice}
@@ -145,6 +189,7 @@ class SchedulerLife(RuleBasedStateMachine):
         worker = self.engine.workers.get(session)
         assert worker is None or not worker.stopping, "a dying worker is not bound"
         assert bind.hold > bind.limit > 0
+        assert bind.lease in self.booked, "what is granted is in the books"
         record = self.state.slices[bind.slice_id]
         if record.slice.is_cleaned:
             assert bind.slice_id not in {one.slice for one in self.to_clean}, "it is verified"
@@ -297,6 +342,22 @@ class SchedulerLife(RuleBasedStateMachine):
         self.clock.now = until
         self.handle(Tick())
 
+    @rule(books=st.sampled_from(["at once", "slow", "closed"]))
+    def change_books(self, books: str) -> None:
+        """The ledger answers, is slow, or cannot be written and says so at the next lease."""
+        self.books = books
+        if books == "slow":
+            return
+        entering, self.entering = self.entering, []
+        for lease in entering:
+            if books == "closed":
+                self.handle(BooksClosed("the disk is full"))
+            else:
+                self.booked.add(lease)
+                self.handle(LeaseBooked(lease))
+        if books == "at once":
+            self.handle(BooksClosed(""))
+
     # --- what always holds --------------------------------------------------------------
 
     @invariant()
@@ -305,6 +366,17 @@ class SchedulerLife(RuleBasedStateMachine):
         for size in self.state.queue.sizes():
             places = [r.place for r in self.state.queue.in_order(size)]
             assert places == list(range(1, len(places) + 1))
+
+    @invariant()
+    def quotas_hold(self) -> None:
+        """Nobody has used and reserved more than the quota, and who has is behind who has not."""
+        for user in set(USERS.values()) if self.state.policy.quotas else ():
+            if window := self.ledger.window(user, self.clock()):
+                used = window.charged + window.reserved
+                assert used <= 1000 * self.state.policy.quotas["free"], user
+            for request in self.state.queue.of_user(user):
+                beyond = self.state.quotas.is_beyond(request, self.state.queue.standings.time)
+                assert request.beyond_quota == beyond
 
     @invariant()
     def records_agree(self) -> None:
@@ -318,22 +390,44 @@ class SchedulerLife(RuleBasedStateMachine):
         snapshot(self.state, self.clock())
 
     @invariant()
-    def what_is_due_is_watched(self) -> None:
-        """No session of which something is due is left out of those that are looked at."""
-        for session in self.state.sessions.values():
-            if self.state.policy.session_due(session) != float("inf"):
-                assert session.id in self.state.watched
+    def what_was_touched_is_all_that_changed(self) -> None:
+        """Looking at everything finds what looking at what was touched has found."""
+        state, lookout, policy = self.state, self.state.lookout, self.state.policy
+        records, everyone = state.slices.values(), state.sessions.values()
+        leases = [one.lease for one in records if one.lease is not None]
+        due = [policy.lease_due(one) for one in leases]
+        due += [policy.session_due(one) for one in everyone]
+        assert lookout.due() == min(due, default=math.inf)
+        assert state.leases == {one.request.id: one for one in leases}
+        free = {one.slice.size: 0 for one in records} | Counter(
+            one.slice.size for one in records if one.is_free
+        )
+        assert {size: lookout.free(size) for size in free} == free
+        parked = [one.worker for one in everyone if one.worker and one.worker.stopping_at is None]
+        memory = [one.memory for one in parked if one.parked_at is not None]
+        assert lookout.parked_memory() == sum(memory)
+        assert all(
+            one.slices == {r.slice.id: r for r in records if r.occupant is one} for one in everyone
+        )
+
+    @invariant()
+    def idle_workers_are_parked(self) -> None:
+        """Whoever has memory on a slice without a lease is frozen, or told to end."""
+        for record in self.state.slices.values():
+            worker = record.occupant.worker if record.occupant and not record.lease else None
+            assert not worker or worker.stopping_at is not None or worker.parked_at is not None
 
     @invariant()
     def no_usable_slice_idles(self) -> None:
         """A slice is not left free while somebody who could have it waits."""
-        for record in self.state.slices.values():
+        for record in self.state.slices.values() if not self.state.books_closed else ():
             if record.lease is None and not record.set_aside:
                 for request in self.state.queue.in_order(record.slice.size):
                     assert not request.session.connected or request.session.lease is not None
 
     def teardown(self) -> None:
-        """Once workers end, tasks end and slices are back, nobody waits and all is settled."""
+        """Once workers end, tasks end, slices and books are back, nobody waits; all is settled."""
+        self.change_books("at once")
         self.handle(SlicesChanged(tuple(SLICES)))
         for one in SLICES:
             self.handle(SliceSetAside(one.id, ""))

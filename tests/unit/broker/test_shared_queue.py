@@ -11,6 +11,8 @@ from tests.unit.broker.test_scheduling import Scene, told
 from zerokernel.broker.devices.layout import read_layout
 from zerokernel.broker.scheduling import (
     Account,
+    Balance,
+    BalanceTold,
     SessionClosed,
     SessionConnected,
     SessionLost,
@@ -285,16 +287,17 @@ def test_a_user_alone_reads_what_an_embedded_broker_says() -> None:
 
 def test_quota_and_tier_are_reasons() -> None:
     """Who is behind a wall reads which."""
-    scene = Shared(strict_tiers=True)
+    scene = Shared(strict_tiers=True, quotas={"pro": 100.0})
     scene.asks_as("eve", "running", tier="pro")
     scene.asks_as("ada", "a", tier="free")
     scene.asks_as("pam", "p", tier="pro")
     assert scene.state.why("a", scene.now).startswith("1 request ahead: 1 of a higher tier; ")
-    beyond = scene.state.queue.find("p")
-    assert beyond is not None
-    scene.state.queue.set_beyond_quota(beyond, True)
+    scene.does(BalanceTold("pam", Balance(opened_ago=3600.0, charged=100_000)))
     assert scene.order() == ["a", "p"]
-    assert scene.state.why("p", scene.now).startswith("1 request ahead: 1 within quota; ")
+    assert scene.state.why("p", scene.now).startswith(
+        "Your quota of 2 min on a GPU is used up; it resets in 23 h; "
+        "1 request ahead: 1 within quota; "
+    )
     names = {one["session"]: one["tier"] for one in snapshot(scene.state, scene.now)["sessions"]}
     assert names["a"] == "free"
 

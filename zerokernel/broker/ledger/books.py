@@ -63,13 +63,18 @@ def is_current(window: float | None, now: float, length: float) -> bool:
     return window is not None and -length < now - window < length
 
 
+def cost(amount: int, weight: int) -> int:
+    """Gives what milliseconds on a slice count against a quota."""
+    return -(-amount * weight // 1000)
+
+
 def reserved(
-    account: Account, lease: str, amount: int, now: float, length: float
+    account: Account, new: Entry, now: float, length: float, opens_window: bool = False
 ) -> tuple[Account, Record]:
     """Enters a new lease, in the window that is open or in a new one."""
-    if not is_current(account.window, now, length):
+    if opens_window or not is_current(account.window, now, length):
         account = replace(account, window=now, window_charged=0, window_reserved=0)
-    entry = Entry(account.usage.user, lease, amount, 0, 0, open=True)
+    entry = replace(new, open=True)
     record = Record(entry, account.window, now)
     return moved(account, None, record), record
 
@@ -118,9 +123,14 @@ def moved(account: Account, before: Record | None, after: Record) -> Account:
     return replace(
         account,
         usage=usage,
-        window_charged=account.window_charged + more_charged,
-        window_reserved=account.window_reserved + more_reserved,
+        window_charged=account.window_charged + _more(old, new, "charged"),
+        window_reserved=account.window_reserved + _more(old, new, "reserved"),
     )
+
+
+def _more(old: Entry | None, new: Entry, which: str) -> int:
+    before = cost(getattr(old, which), old.weight) if old is not None else 0
+    return cost(getattr(new, which), new.weight) - before
 
 
 class Pages(Protocol):
@@ -187,12 +197,23 @@ class Books:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._shelf!r}>"
 
-    def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
+    def reserve(
+        self,
+        user: str,
+        lease: str,
+        amount: int,
+        now: float,
+        weight: int = 1000,
+        opens_window: bool = False,
+    ) -> None:
         """Sets ``amount`` aside for a lease."""
+        new = Entry(user, lease, amount, 0, 0, open=True, weight=weight)
 
         def change(pages: Pages) -> None:
             if pages.record(user, lease) is None:
-                account, record = reserved(pages.account(user), lease, amount, now, self._length)
+                account, record = reserved(
+                    pages.account(user), new, now, self._length, opens_window
+                )
                 pages.save(account, [record])
 
         # On its owner's machine nobody waits for a disk: a loss of power that comes before it
@@ -260,10 +281,6 @@ class Books:
         """Gives the leases that are not settled, oldest first."""
         return [record.entry for record in self._shelf.read(lambda pages: pages.open_records())]
 
-    def remaining(self, user: str) -> int | None:
-        """There is no quota: `window` has what one would be counted against."""
-        return None
-
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open."""
         account = self._shelf.read(lambda pages: pages.account(user))
@@ -280,6 +297,9 @@ class Books:
     def recent(self, user: str) -> list[Entry]:
         """Gives the user's last leases, newest first."""
         return [record.entry for record in self._shelf.read(lambda pages: pages.recent(user))]
+
+    def catch_up(self) -> None:
+        """Nothing waits: what cannot be written is refused."""
 
     def close(self) -> None:
         """Lets go of files."""

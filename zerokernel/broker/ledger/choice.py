@@ -13,7 +13,7 @@ from zerokernel import settings as configuration
 from zerokernel.broker.ledger.filesystem import shared_kind
 from zerokernel.broker.ledger.memory import MemoryLedger
 from zerokernel.broker.ledger.patient import PatientLedger
-from zerokernel.broker.ledger.port import Ledger
+from zerokernel.broker.ledger.port import DAY, Ledger
 from zerokernel.errors import LedgerUnavailable
 from zerokernel.settings import Settings
 
@@ -28,25 +28,30 @@ _SERVER_BUSY_SECONDS = 12.0
 """The same on a server, which takes 10 s to notice one that was lost without a word."""
 
 
-def make_ledger(settings: Settings, durable_grants: bool = False) -> Ledger:
+def make_ledger(
+    settings: Settings, durable_grants: bool = False, window_seconds: float = DAY
+) -> Ledger:
     """Gives the ledger that the settings want; "auto" takes what can be had.
 
     Args:
         settings: What is wanted. A server that is named is an order, as "sql" is.
-        durable_grants: Whether a grant waits for the disk, also in a file; on a server it does.
+        durable_grants: Whether a grant waits for the disk, also in a file, and is not made
+            where nothing can be written. On a server it waits in any case.
+        window_seconds: How long a quota window lasts.
 
     Raises:
         LedgerUnavailable: The setting wants "sql" or a server, and what that needs is not
             installed, or the file or the server cannot be used.
     """
     if settings.ledger == "memory":
-        return MemoryLedger()
+        return MemoryLedger(window_seconds=window_seconds)
     if settings.ledger_url:
-        return PatientLedger(_open_server(settings))
+        return PatientLedger(_open_server(settings, window_seconds), durable_grants)
     if settings.ledger == "auto" and not has_sql():
         return MemoryLedger()
     try:
-        return PatientLedger(_open_sql(ledger_file(settings), durable_grants))
+        opened = _open_sql(ledger_file(settings), durable_grants, window_seconds)
+        return PatientLedger(opened, durable_grants)
     except LedgerUnavailable as error:
         if settings.ledger == "sql":
             raise
@@ -91,15 +96,23 @@ def _is_shared(path: Path) -> bool:
         return True
 
 
-def _open_sql(path: Path, durable_grants: bool) -> Ledger:
-    return _sql()(path, busy_seconds=_BUSY_SECONDS, durable_grants=durable_grants)
+def _open_sql(path: Path, durable_grants: bool, window_seconds: float) -> Ledger:
+    return _sql()(
+        path,
+        busy_seconds=_BUSY_SECONDS,
+        durable_grants=durable_grants,
+        window_seconds=window_seconds,
+    )
 
 
-def _open_server(settings: Settings) -> Ledger:
+def _open_server(settings: Settings, window_seconds: float) -> Ledger:
     named = settings.ledger_password_file
     password_file = Path(named).expanduser() if named else None
     return _sql()(
-        settings.ledger_url, busy_seconds=_SERVER_BUSY_SECONDS, password_file=password_file
+        settings.ledger_url,
+        busy_seconds=_SERVER_BUSY_SECONDS,
+        password_file=password_file,
+        window_seconds=window_seconds,
     )
 
 

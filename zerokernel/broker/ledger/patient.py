@@ -1,4 +1,4 @@
-"""A ledger that outwaits a full disk: for brokers whose grants no quota limits."""
+"""A ledger that outwaits a full disk or a server that is away."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ log = logging.getLogger("zerokernel.broker")
 class PatientLedger:
     """Keeps what could not be written, and writes it, in order, before anything else.
 
-    Cells go on while the disk is full. What is still unwritten when the broker is killed is
-    lost; the leases of it that were reserved before are recovered as any others.
+    Cells that run go on while the disk is full. What is still unwritten when the broker is
+    killed is lost; the leases of it that were reserved before are recovered as any others.
 
     Args:
         ledger: Where it is written.
+        durable_grants: Whether a reservation must be written at once or fails, as it must
+            where a quota limits what is granted; else cells go on as if it were.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, durable_grants: bool = False) -> None:
         self._ledger = ledger
+        self._durable_grants = durable_grants
         self._unwritten: deque[Callable[[], None]] = deque()
         self._failing = False  # and it was said so
 
@@ -36,9 +39,22 @@ class PatientLedger:
         """How many changes wait for the ledger."""
         return len(self._unwritten)
 
-    def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
-        """Sets ``amount`` aside for a lease."""
-        self._write(partial(self._ledger.reserve, user, lease, amount, now))
+    def reserve(
+        self,
+        user: str,
+        lease: str,
+        amount: int,
+        now: float,
+        weight: int = 1000,
+        opens_window: bool = False,
+    ) -> None:
+        """Sets ``amount`` aside for a lease. Raises LedgerUnavailable with ``durable_grants``."""
+        reserve = partial(self._ledger.reserve, user, lease, amount, now, weight, opens_window)
+        if self._durable_grants:
+            self.catch_up()
+            reserve()
+        else:
+            self._write(reserve)
 
     def extend(self, lease: str, amount: int) -> None:
         """Lets the reservation of an open lease grow to ``amount``."""
@@ -70,10 +86,6 @@ class PatientLedger:
     def open_leases(self) -> list[Entry]:
         """Gives the leases that are not settled."""
         return self._ledger.open_leases()
-
-    def remaining(self, user: str) -> int | None:
-        """Gives what the user may still use."""
-        return self._ledger.remaining(user)
 
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open."""

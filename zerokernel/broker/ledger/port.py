@@ -22,6 +22,7 @@ class Entry:
         cause: Why it was settled, "" while it is open.
         refunded: Whether its charge or reservation was taken back.
         ran: How long its cell had run at the last heartbeat.
+        weight: Thousandths of a millisecond of quota that each counts; 0 beyond the quota.
     """
 
     user: str
@@ -33,6 +34,7 @@ class Entry:
     cause: str = ""
     refunded: bool = False
     ran: int = 0
+    weight: int = 1000
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Window:
     Attributes:
         opened_at: When its first lease was reserved, in seconds since the epoch.
         resets_at: When it is over, in seconds since the epoch.
+        charged, reserved: By the weights of the leases.
     """
 
     opened_at: float
@@ -84,8 +87,26 @@ class Ledger(Protocol):
     what a power cut takes is a lease whose cell went with the machine.
     """
 
-    def reserve(self, user: str, lease: str, amount: int, now: float) -> None:
-        """Sets ``amount`` aside for a lease at the time ``now``, in seconds since the epoch."""
+    def reserve(
+        self,
+        user: str,
+        lease: str,
+        amount: int,
+        now: float,
+        weight: int = 1000,
+        opens_window: bool = False,
+    ) -> None:
+        """Sets ``amount`` aside for a lease at the time ``now``, in seconds since the epoch.
+
+        Args:
+            user: Whose quota it counts against.
+            lease: Its id.
+            amount: Milliseconds on the slice.
+            now: Seconds since the epoch.
+            weight: Thousandths of a millisecond of quota for each.
+            opens_window: Whether a quota window opens, also where the last is not over by the
+                books' clock.
+        """
 
     def extend(self, lease: str, amount: int) -> None:
         """Lets the reservation of an open lease grow to ``amount``; it never shrinks."""
@@ -121,9 +142,6 @@ class Ledger(Protocol):
     def open_leases(self) -> list[Entry]:
         """Gives the leases that are not settled, oldest first."""
 
-    def remaining(self, user: str) -> int | None:
-        """Gives what the user may still use, None where there is no quota."""
-
     def window(self, user: str, now: float) -> Window | None:
         """Gives the quota window that is open at ``now``, None where none is."""
 
@@ -132,6 +150,9 @@ class Ledger(Protocol):
 
     def recent(self, user: str) -> list[Entry]:
         """Gives the user's last leases, newest first."""
+
+    def catch_up(self) -> None:
+        """Writes what could not be written before. Raises LedgerUnavailable if it still cannot."""
 
     def close(self) -> None:
         """Lets go of files; the ledger is not used after it."""

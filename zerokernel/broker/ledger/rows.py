@@ -41,6 +41,7 @@ def record_of(row: Any) -> Record:
         cause=row.cause,
         refunded=row.refunded,
         ran=row.ran,
+        weight=row.weight,
     )
     return Record(entry, row.window_at, row.opened_at, row.last_held)
 
@@ -58,6 +59,7 @@ def lease_row(record: Record) -> dict[str, Any]:
         "cause": entry.cause,
         "refunded": entry.refunded,
         "ran": entry.ran,
+        "weight": entry.weight,
         "last_held": record.last_held,
         "opened_at": record.opened_at,
         "window_at": record.window,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from zerokernel.broker.ledger.tables import accounts, metadata
 from zerokernel.errors import LedgerUnavailable
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """All migrations, oldest first. Known here so that a start without any needs no Alembic."""
 
 _VERSION_TABLE = """

@@ -35,6 +35,7 @@ leases = Table(
     Column("last_held", Number, nullable=False),
     Column("opened_at", Float(53)),
     Column("window_at", Float(53)),
+    Column("weight", Number, nullable=False, server_default="1000"),
 )
 Index("leases_by_name", leases.c.user_name, leases.c.lease, unique=True)
 Index("leases_by_age", leases.c.user_name, leases.c.number)

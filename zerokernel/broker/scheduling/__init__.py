@@ -10,8 +10,12 @@ from zerokernel.broker.scheduling.actions import (
     Settle,
     Tell,
 )
+from zerokernel.broker.scheduling.allowance import summary
 from zerokernel.broker.scheduling.events import (
+    BalanceTold,
+    BooksClosed,
     Event,
+    LeaseBooked,
     NotebookSaid,
     SessionClosed,
     SessionConnected,
@@ -22,18 +26,25 @@ from zerokernel.broker.scheduling.events import (
     Tick,
     WorkerAdopted,
 )
-from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.policy import OVER_QUOTA, QUOTAS, Policy
+from zerokernel.broker.scheduling.quota import Balance
 from zerokernel.broker.scheduling.records import Account, Slice
 from zerokernel.broker.scheduling.snapshot import snapshot
 from zerokernel.broker.scheduling.state import SchedulerState
 
 __all__ = [
+    "OVER_QUOTA",
+    "QUOTAS",
     "Account",
     "Action",
+    "Balance",
+    "BalanceTold",
     "Beats",
+    "BooksClosed",
     "Clean",
     "Event",
     "Extend",
+    "LeaseBooked",
     "NotebookSaid",
     "Order",
     "Policy",
@@ -51,4 +62,5 @@ __all__ = [
     "Tick",
     "WorkerAdopted",
     "snapshot",
+    "summary",
 ]

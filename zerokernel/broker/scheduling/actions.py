@@ -37,15 +37,19 @@ class Order:
 
 @dataclass(frozen=True)
 class Reserve:
-    """Reserve quota for a lease.
+    """Reserve quota for a lease; `LeaseBooked` or `BooksClosed` answers.
 
     Attributes:
         amount: Milliseconds.
+        weight: Thousandths of a millisecond of quota for each; 0 where it runs beyond the quota.
+        opens_window: Whether the user's quota window opens with it.
     """
 
     user: str
     lease: str
     amount: int
+    weight: int = 1000
+    opens_window: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling import booking
 from zerokernel.broker.scheduling.records import Account, Request, Session, SliceRecord, Worker
 from zerokernel.lifecycle import Cause
 
@@ -48,7 +49,9 @@ def _take_lease(
     # The lease keeps its id, which ends with the number that its request once had.
     arrival = int(kept.lease.rpartition(".")[2])
     request = Request(kept.request, session, record.slice.size, kept.limit, arrival, granted)
+    request.beyond_quota = not event.weight
     lease = state.assign(request, record)
     lease.granted_at, lease.limit = granted, kept.limit
+    lease.entered = lease.booked = True
     lease.started_at = begun if kept.ran >= 0 else None
-    state.out.reserve(lease)
+    booking.reserve(state, lease)

@@ -45,4 +45,7 @@ def cleaned(state: SchedulerState, event: SliceCleaned, now: float) -> None:
     if event.reason:
         record.reason = event.reason
         state.out.setback = f"{record.slice.name} was set aside"
-    state.requeue_from_unusable()
+        state.requeue_from_unusable()
+    state.lookout.touch_slice(record)
+    state.queue.changed.add(record.slice.size)
+    state.drop_removed()

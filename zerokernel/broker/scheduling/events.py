@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zerokernel.broker.scheduling.quota import Balance
 from zerokernel.broker.scheduling.records import Slice
 from zerokernel.messages import (
     CancelRequest,
@@ -49,12 +50,17 @@ class SessionLost:
 
 @dataclass(frozen=True)
 class WorkerAdopted:
-    """A supervisor that an earlier broker left behind still has this worker."""
+    """A supervisor that an earlier broker left behind still has this worker.
+
+    Attributes:
+        weight: How its lease counts in the books; 0 where it runs beyond the quota.
+    """
 
     kept: WorkerKept
     user: str
     group: str = ""
     tier: str = ""
+    weight: int = 1000
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,28 @@ class SliceCleaned:
 
 
 @dataclass(frozen=True)
+class BalanceTold:
+    """What the books say of a user's quota window: at first, and whenever another changed it."""
+
+    user: str
+    balance: Balance
+
+
+@dataclass(frozen=True)
+class LeaseBooked:
+    """The answer to a `Reserve`: the books have it."""
+
+    lease: str
+
+
+@dataclass(frozen=True)
+class BooksClosed:
+    """Nothing can be written in the books, so nothing is granted; "" when they are open again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time went by. Needed at the latest when `SchedulerState.next_deadline` says."""
 
@@ -121,6 +149,9 @@ Event = (
     | SlicesChanged
     | SliceSetAside
     | SliceCleaned
+    | BalanceTold
+    | LeaseBooked
+    | BooksClosed
     | Tick
     | WorkerForked
     | TaskStarted

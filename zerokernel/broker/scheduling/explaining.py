@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from zerokernel.broker.scheduling import order
 from zerokernel.broker.scheduling.line import Place
@@ -24,29 +25,40 @@ _KINDS = (
 )
 
 
-def explain(
-    places: Sequence[Place], slices: Sequence[SliceRecord], policy: Policy, limit: str = ""
-) -> str:
+@dataclass(frozen=True)
+class Supply:
+    """The slices of a size: those that can be leased, and why none can be."""
+
+    usable: Sequence[SliceRecord]
+    reason: str = ""
+
+
+def supply(slices: Sequence[SliceRecord]) -> Supply:
+    """Looks once which slices of a size can be leased."""
+    if usable := [one for one in slices if not one.set_aside]:
+        return Supply(usable)
+    return Supply((), "; ".join(sorted({one.set_aside for one in slices})))
+
+
+def explain(places: Sequence[Place], there: Supply, policy: Policy, limit: str = "") -> str:
     """Says why the last of the places is that of its request.
 
     Args:
         places: Those ahead in order, and the one that is asked for.
-        slices: All of the size.
+        there: The slices of the size.
         policy: What the order is made by.
         limit: Which limit keeps its user from a slice, whoever is ahead; "" where none does.
     """
     request = places[-1].request
-    usable = [one for one in slices if not one.set_aside]
-    if not usable:
-        why = "; ".join(sorted({one.set_aside for one in slices}))
-        return f"no slice of size {request.size!r} is usable now: {why}"
+    if not there.usable:
+        return f"no slice of size {request.size!r} is usable now: {there.reason}"
     if limit:
         return limit
     if len(places) > 1:
         return _ahead(places, policy)
     if request.session.lease is not None:
         return "your notebook's previous cell still holds its lease"
-    return _next(request, usable)
+    return _next(request, there.usable)
 
 
 def far_back(ahead: int) -> str:

@@ -23,6 +23,8 @@ def slices_changed(state: SchedulerState, event: SlicesChanged, now: float) -> N
         # Of one that was not here a moment ago nobody knows what it holds.
         unknown = SliceRecord(one, last_user="" if one.is_cleaned else None)
         state.slices.setdefault(one.id, unknown).slice = one
+    state.removed = {name: one for name, one in state.slices.items() if one.removed}
+    state.recount_slices()
     state.drop_removed()
     state.out.setback = "the slices changed"
     state.requeue_from_unusable()
@@ -33,6 +35,7 @@ def set_aside(state: SchedulerState, event: SliceSetAside, now: float) -> None:
     """Has a slice not leased any more, or again; ends its worker if its device is lost."""
     if record := state.slices.get(event.slice):
         record.reason = event.reason
+        state.lookout.touch_slice(record)
         state.queue.changed.add(record.slice.size)
         state.out.setback = f"{record.slice.name} was set aside" if event.reason else ""
         state.requeue_from_unusable()

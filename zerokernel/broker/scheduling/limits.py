@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling import allowance
 from zerokernel.lifecycle import Cause
 
 if TYPE_CHECKING:
-    from zerokernel.broker.scheduling.records import Session, Worker
     from zerokernel.broker.scheduling.state import SchedulerState
     from zerokernel.messages import Heartbeat, LimitNear, WorkerParked
 
 
 def extend_limit(state: SchedulerState, event: LimitNear) -> None:
-    """Gives a task more time while nobody waits for its size.
+    """Gives a task more time while nobody waits for its size and quota is left.
 
     A part at a time: who comes meanwhile does not wait for the whole of a long limit.
     """
@@ -22,18 +22,23 @@ def extend_limit(state: SchedulerState, event: LimitNear) -> None:
         return
     if state.queue.others_wait(lease.session, lease.request.size):
         return
-    lease.limit += min(lease.request.duration, policy.extension_seconds)
+    more = min(lease.request.duration, policy.extension_seconds)
+    if not (more := allowance.extension(state, lease, more)):
+        return
+    lease.limit += more
+    user, time = lease.session.user, state.queue.standings.time
+    state.quotas.extend(lease.id, user, lease.limit, time)
+    allowance.review(state, user)
     state.queue.changed.add(lease.request.size)
     state.out.extend(lease)
 
 
 def take_beats(state: SchedulerState, event: Heartbeat, now: float) -> None:
     """Has the books know how long each running task ran, should this be the last word."""
-    leases = {r.lease.id: r.lease for r in state.slices.values() if r.lease is not None}
     running = {}
     for name, ran in event.running.items():
-        lease = leases.get(name)
-        if lease is not None and lease.granted_at is not None:
+        lease = state.leases.get(name.rpartition(".")[0])
+        if lease is not None and lease.id == name and lease.granted_at is not None:
             held = max(0.0, now - lease.granted_at)
             running[name] = (min(max(0.0, ran), held), held)
     if running:
@@ -46,19 +51,7 @@ def take_parked(state: SchedulerState, event: WorkerParked, now: float) -> None:
     if session is None or session.worker is None or session.worker.process != event.process:
         return
     session.worker.memory = event.memory
-    parked = sorted(_parked(state), key=lambda pair: pair[1].parked_at or 0.0)
-    total = sum(worker.memory for _, worker in parked)
-    for one, worker in parked:
-        if total <= state.policy.parked_memory:
-            return
-        total -= worker.memory
+    state.watch(session)
+    budget = state.policy.parked_memory
+    while state.lookout.parked_memory() > budget and (one := state.lookout.longest_parked()):
         state.stop(one, f"{Cause.EVICTED}: parked workers kept too much memory", now)
-
-
-def _parked(state: SchedulerState) -> list[tuple[Session, Worker]]:
-    workers = ((one, one.worker) for one in state.sessions.values())
-    return [
-        (one, worker)
-        for one, worker in workers
-        if worker is not None and worker.parked_at is not None and worker.stopping_at is None
-    ]

@@ -14,6 +14,7 @@ from zerokernel.broker.scheduling.actions import (
     Settle,
     Tell,
 )
+from zerokernel.broker.scheduling.quota import Hold
 from zerokernel.broker.scheduling.records import Lease, Request, Session
 from zerokernel.messages import (
     Bind,
@@ -53,10 +54,10 @@ class Outbox:
         """For the supervisor of the session's worker."""
         self._actions.append(Order(session, message))
 
-    def reserve(self, lease: Lease) -> None:
-        """Sets the lease's whole limit aside."""
-        amount = _milliseconds(lease.limit)
-        self._actions.append(Reserve(lease.session.user, lease.id, amount))
+    def reserve(self, lease: Lease, hold: Hold) -> None:
+        """Sets the lease's whole limit aside, of which the quota has the hold."""
+        user, amount = lease.session.user, _milliseconds(lease.limit)
+        self._actions.append(Reserve(user, lease.id, amount, hold.weight, hold.opens_window))
 
     def settle(self, lease: Lease, charged: float, held: float, cause: str) -> None:
         """Replaces the reservation by the seconds that are charged."""

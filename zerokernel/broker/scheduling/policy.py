@@ -13,12 +13,23 @@ from zerokernel.lifecycle import Cause
 # is twice the share where all wait, and for the same use a turn one half-life earlier.
 TIERS: Mapping[str, float] = {"anonymous": 0.5, "free": 1.0, "pro": 2.0, "enterprise": 4.0}
 
+QUOTAS: Mapping[str, float] = {
+    "anonymous": 120.0,
+    "free": 300.0,
+    "pro": 1500.0,
+    "enterprise": 6000.0,
+}
+"""Seconds a day on a shared broker, unless it is configured otherwise."""
+USUAL_TIER = "free"
+OVER_QUOTA = ("when idle", "refuse")
+
 
 @dataclass(frozen=True)
 class Policy:
     """Times in seconds.
 
-    Raises ValueError where a number that is divided by is not above zero.
+    Raises ValueError where a number that is divided by is not above zero, and for a quota that
+    is none.
 
     Attributes:
         park_seconds: How long a worker stays parked before it is ended.
@@ -49,6 +60,12 @@ class Policy:
         tiers: Weight by tier; of a tier that is not named it is 1.
         strict_tiers: Whether a tier of less weight is served only where none of more waits.
         size_factors: What a second on a slice counts, by size; 1 where not named.
+        quotas: Seconds on a slice that a user may have in a window, by tier; a tier that is not
+            named has no limit. Who has no tier has the quota of "free".
+        quota_window: A user's window opens with the first use and is over after this time.
+        over_quota: What becomes of requests of who has used the quota up: "when idle" has them
+            wait behind everybody within quota, "refuse" refuses them.
+        least_seconds: A limit shrinks to what is left of the quota, but not below this.
         leases_per_user, leases_per_group: That may be held at once; 0 is no limit.
         waiting_per_user, waiting_per_group: Requests in the queue; 0 is no limit.
         places_at_once: While no more wait, each place is told as it changes.
@@ -79,6 +96,10 @@ class Policy:
     tiers: Mapping[str, float] = field(default_factory=lambda: dict(TIERS), hash=False)
     strict_tiers: bool = False
     size_factors: Mapping[str, float] = field(default_factory=dict, hash=False)
+    quotas: Mapping[str, float] = field(default_factory=dict, hash=False)
+    quota_window: float = 86_400.0
+    over_quota: str = "when idle"
+    least_seconds: float = 5.0
     leases_per_user: int = 0
     leases_per_group: int = 0
     waiting_per_user: int = 0
@@ -89,10 +110,16 @@ class Policy:
 
     def __post_init__(self) -> None:
         divisors = {"half_life": self.half_life, "unnoticed_use": self.unnoticed_use}
+        divisors |= {"quota_window": self.quota_window, "least_seconds": self.least_seconds}
         divisors |= {f"the weight of {tier!r}": weight for tier, weight in self.tiers.items()}
         for name, number in divisors.items():
             if not (math.isfinite(number) and number > 0):
                 raise ValueError(f"{name} must be above zero and finite, not {number}.")
+        for tier, seconds in self.quotas.items():
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ValueError(f"the quota of {tier!r} must be finite and not below 0.")
+        if self.over_quota not in OVER_QUOTA:
+            raise ValueError(f"over_quota must be one of {', '.join(map(repr, OVER_QUOTA))}.")
 
     def weight(self, tier: str) -> float:
         """Gives a tier's weight."""

@@ -26,6 +26,9 @@ class Ranking(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, item: T) -> bool:
+        return item in self._entries
+
     def put(self, item: T, key: tuple[Any, ...]) -> None:
         """Puts an item in, or gives it another key; all keys are of one length."""
         known = self._entries.get(item)

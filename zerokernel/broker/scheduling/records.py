@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,7 +87,11 @@ class Worker:
 
 @dataclass
 class Session:
-    """One notebook. It has at most one worker and at most one lease."""
+    """One notebook. It has at most one worker and at most one lease.
+
+    Attributes:
+        slices: Those that it occupies, by id; kept by `SliceRecord.occupant`.
+    """
 
     id: str
     name: str
@@ -99,6 +104,9 @@ class Session:
     waiting: int = 0
     failed_starts: int = 0
     answers: OrderedDict[str, LeaseEnded | Refused] = field(default_factory=OrderedDict)
+    slices: dict[str, SliceRecord] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def user(self) -> str:
@@ -119,6 +127,7 @@ class Request:
         firm: Its limit is not extended.
         beyond_quota: It is served only where nobody within quota waits.
         since: When it came by the queue's own clock, which never goes back.
+        number: What makes the id of its next lease unlike any before.
         place: What its notebook was told last, as ``reason``; 0 before that.
         setback: Why its place became worse, until its notebook was told.
     """
@@ -132,6 +141,7 @@ class Request:
     firm: bool = False
     beyond_quota: bool = False
     since: float | None = None
+    number: int = 0
     place: int = 0
     reason: str = ""
     setback: str = ""
@@ -153,9 +163,13 @@ class Counted:
 
 @dataclass
 class Lease:
-    """A slice given to a request. Not granted yet while a worker that must go still ends.
+    """A slice given to a request.
+
+    Not granted yet while a worker that must go still ends, or the books do not have it.
 
     Attributes:
+        entered: Whether the books were asked to set its limit aside.
+        booked: Whether they have done so.
         limit: Seconds that its task may run; grows while nobody waits.
         ended_at: When its task's last line was over; results may still be on their way.
         ended_after: Seconds that the task had run by then.
@@ -165,6 +179,8 @@ class Lease:
 
     request: Request
     slice: SliceRecord
+    entered: bool = False
+    booked: bool = False
     granted_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -176,8 +192,8 @@ class Lease:
 
     @cached_property
     def id(self) -> str:
-        """Made from the request's id, and unique also where a notebook uses that again."""
-        return f"{self.request.id}.{self.request.arrival}"
+        """Made from the request's id, and unique also where that has another lease later."""
+        return f"{self.request.id}.{self.request.number or self.request.arrival}"
 
     @property
     def session(self) -> Session:
@@ -196,7 +212,6 @@ class SliceRecord:
     """A slice and who is on it.
 
     Attributes:
-        occupant: Whose worker has memory there: bound, parked or dying.
         reason: Why it is set aside by order from outside; "" if it is not.
         cleaning: Whether its memory is being verified or scrubbed, until that is reported.
         last_user: Whose memory was there, until it is scrubbed; None for nobody's.
@@ -204,11 +219,24 @@ class SliceRecord:
 
     slice: Slice
     lease: Lease | None = None
-    occupant: Session | None = None
     reason: str = ""
     removed: bool = False
     cleaning: bool = False
     last_user: str | None = None
+    _occupant: Session | None = field(default=None, init=False)
+
+    @property
+    def occupant(self) -> Session | None:
+        """Whose worker has memory there: bound, parked or dying."""
+        return self._occupant
+
+    @occupant.setter
+    def occupant(self, session: Session | None) -> None:
+        if self._occupant is not None:
+            self._occupant.slices.pop(self.slice.id, None)
+        self._occupant = session
+        if session is not None:
+            session.slices[self.slice.id] = self
 
     @property
     def set_aside(self) -> str:
@@ -226,15 +254,16 @@ class SliceRecord:
         """Whether it can be leased; a worker that must go first may still be on it."""
         return self.lease is None and not self.set_aside
 
-    def preference(self, session: Session) -> tuple[int, float]:
-        """Gives what a session's slice is chosen by, lowest first.
+    @property
+    def preference(self) -> tuple[int, float]:
+        """Gives what it is chosen by for another session than its own, lowest first.
 
-        Best is where its worker is parked, then an empty slice, then one whose worker is
-        ending already, then the one whose parked worker was used least recently.
+        Best is an empty slice, then one whose worker is ending already, then the one whose
+        parked worker was used least recently.
         """
-        if self.occupant is None or self.occupant.worker is None:
-            return (1, 0.0)
-        worker = self.occupant.worker
+        worker = self.occupant.worker if self.occupant is not None else None
+        if worker is None:
+            return (0, 0.0)
         if worker.stopping_at is not None:
-            return (2, 0.0)
-        return (0, 0.0) if self.occupant is session else (3, worker.parked_at or 0.0)
+            return (1, 0.0)
+        return (2, math.inf if worker.parked_at is None else worker.parked_at)

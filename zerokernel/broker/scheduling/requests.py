@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling import allowance
 from zerokernel.broker.scheduling.admission import refusal
 from zerokernel.broker.scheduling.records import Lease, Request, Session
 from zerokernel.broker.scheduling.sizes import choose
@@ -45,9 +46,18 @@ def _requested(state: SchedulerState, session: Session, message: RequestLease, n
         state.out.refuse(session, message.request, *refused)
         return
     state.arrivals += 1
-    state.queue.add(
-        Request(message.request, session, size, message.duration, state.arrivals, now, message.firm)
+    asked = Request(
+        message.request, session, size, message.duration, state.arrivals, now, message.firm
     )
+    if state.quotas.is_beyond(asked, state.queue.standings.time):
+        asked.beyond_quota = True
+        if state.policy.over_quota == allowance.REFUSE:
+            reason = allowance.used_up(state, asked)
+            state.out.refuse(session, asked.id, "QuotaExceeded", reason)
+            return
+    state.queue.add(asked)
+    if asked.beyond_quota:
+        allowance.review(state, session.user)
 
 
 def _repeated(state: SchedulerState, session: Session, request: str) -> bool:

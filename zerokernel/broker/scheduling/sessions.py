@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling.allowance import review
 from zerokernel.broker.scheduling.records import Account, Session
 from zerokernel.broker.scheduling.requests import release
 from zerokernel.lifecycle import Cause
@@ -23,6 +24,7 @@ def connected(state: SchedulerState, event: SessionConnected, now: float) -> Non
     session.name = event.name
     user = session.user or event.user
     state.queue.change_account(session, Account(user, event.group, event.tier))
+    review(state, user)
     session.connected, session.closed, session.lost_at = True, False, None
     state.queue.refresh(session)
     _withdraw_others(state, session, event.requests, now)
@@ -67,6 +69,7 @@ def closed(state: SchedulerState, event: SessionClosed, now: float) -> None:
 def close(state: SchedulerState, session: Session, now: float) -> None:
     """Ends all that a session has; it is forgotten once its worker is gone."""
     session.closed, session.lost_at = True, None
+    state.watch(session)
     for request in state.queue.of_session(session.id):
         state.queue.remove(request)
     if session.lease is not None:

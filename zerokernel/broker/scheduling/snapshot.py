@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def snapshot(state: SchedulerState, now: float) -> dict[str, Any]:
     """Gives slices, queue and sessions, JSON-able. Times are seconds, memory bytes."""
     return {
+        "books_closed": state.books_closed,
         "sizes": list(state.sizes()),
         "offers": [describe(one) for one in state.offers()],
         "slices": [_slice(record, now) for record in state.slices.values()],

@@ -74,6 +74,10 @@ class Standings:
             self.time += max(0.0, now - self._told)
         self._told = now
 
+    def clock_at(self, time: float) -> float:
+        """Gives what the clock will say at a time."""
+        return (self._told or 0.0) + time - self.time
+
     def user(self, account: Account) -> Standing:
         """Gives where an account's user stands."""
         return self._of(("", account.user))

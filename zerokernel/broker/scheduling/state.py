@@ -11,12 +11,23 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from zerokernel.broker.scheduling import cleaning, inventory, reports, requests, sessions
+from zerokernel.broker.scheduling import (
+    allowance,
+    booking,
+    cleaning,
+    inventory,
+    reports,
+    requests,
+    sessions,
+)
 from zerokernel.broker.scheduling.actions import Action
 from zerokernel.broker.scheduling.admission import STUCK
 from zerokernel.broker.scheduling.adoption import adopt
 from zerokernel.broker.scheduling.events import (
+    BalanceTold,
+    BooksClosed,
     Event,
+    LeaseBooked,
     NotebookSaid,
     SessionClosed,
     SessionConnected,
@@ -28,8 +39,10 @@ from zerokernel.broker.scheduling.events import (
     WorkerAdopted,
 )
 from zerokernel.broker.scheduling.limits import extend_limit, take_beats, take_parked
+from zerokernel.broker.scheduling.lookout import Lookout
 from zerokernel.broker.scheduling.outbox import Outbox
 from zerokernel.broker.scheduling.policy import Policy
+from zerokernel.broker.scheduling.quota import Quotas
 from zerokernel.broker.scheduling.records import (
     Lease,
     Request,
@@ -63,7 +76,8 @@ class SchedulerState:
 
     Invariants: a slice has at most one lease; a lease is granted only when no other
     session's worker is on its slice, nothing of one is left there, and its own session's is
-    nowhere else; each granted lease is reserved once and settled once.
+    nowhere else; a lease is granted once the books have it, and what they were asked to
+    reserve is settled once.
     """
 
     def __init__(
@@ -72,14 +86,26 @@ class SchedulerState:
         self.policy = policy or Policy()
         # All mutable state: these, and the records in them.
         self.slices: dict[str, SliceRecord] = {s.id: SliceRecord(s) for s in slices}
+        self.removed: dict[str, SliceRecord] = {}
         self.sessions: dict[str, Session] = {}
         self.queue = Queue(self.policy)
         self.arrivals = arrivals
-        # Sessions of which something may be due: others are not looked at.
-        self.watched: dict[str, Session] = {}
+        # Leases that the books do not have yet, by id; why they cannot be written, "" if they can.
+        self.unbooked: dict[str, Lease] = {}
+        self.books_closed = ""
+        # What users may still use; by user, when the window of who waits beyond it is over.
+        self.quotas = Quotas(self.policy)
+        self.resets: dict[str, float] = {}
+        # Leases by their requests' ids, and those not granted yet (or just now) by slice.
+        self.leases: dict[str, Lease] = {}
+        self._pending: dict[str, Lease] = {}
+        self._of_size: dict[str, list[SliceRecord]] = {}
+        self._offers: tuple[Slice, ...] | None = None
         self._forgotten: list[str] = []
         self.out = Outbox(self.policy.answers_per_session)
         self._teller = Teller(self)
+        self.lookout = Lookout(self)
+        self.lookout.touch_all()
 
     def __repr__(self) -> str:
         leased = sum(one.lease is not None for one in self.slices.values())
@@ -90,7 +116,9 @@ class SchedulerState:
 
     def offers(self) -> tuple[Slice, ...]:
         """Gives the least slice of each size that may be asked for, smallest first."""
-        return offers(r.slice for r in self.slices.values() if not r.removed)
+        if self._offers is None:
+            self._offers = offers(r.slice for r in self.slices.values() if not r.removed)
+        return self._offers
 
     def sizes(self) -> tuple[str, ...]:
         """Gives the sizes that may be asked for, smallest first."""
@@ -98,12 +126,22 @@ class SchedulerState:
 
     def of_size(self, size: str) -> list[SliceRecord]:
         """Gives the slices of a size."""
-        return [one for one in self.slices.values() if one.slice.size == size]
+        if (known := self._of_size.get(size)) is None:
+            known = [one for one in self.slices.values() if one.slice.size == size]
+            self._of_size[size] = known
+        return known
+
+    def recount_slices(self) -> None:
+        """Takes in that other slices are there than before, or of other sizes."""
+        self._offers = None
+        self._of_size.clear()
+        self.lookout.touch_all()
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """Takes an event in and gives what must be done, in order."""
         self.queue.standings.pass_time(now)
         _HANDLERS[type(event)](self, event, now)
+        self.lookout.touch(self.sessions.get(getattr(event, "session", "")))
         self._advance_leases(now)
         self._assign_free_slices(now)
         self._park_idle_workers(now)
@@ -112,17 +150,15 @@ class SchedulerState:
 
     def next_deadline(self) -> float | None:
         """Gives the time at which a `Tick` is needed, None if nothing is due."""
-        times = [self.policy.lease_due(r.lease) for r in self.slices.values() if r.lease]
-        times += [due for _, due in self._sessions_due()]
-        times.append(self._teller.due)
-        return min((t for t in times if t != math.inf), default=None)
+        due = min(self.lookout.due(), self._teller.due, allowance.next_reset(self))
+        return None if due == math.inf else due
 
     def find_request(self, request: str) -> Session | None:
         """Gives the session that waits with this request or holds its lease."""
         if waiting := self.queue.find(request):
             return waiting.session
-        leases = (one.lease for one in self.slices.values())
-        return next((x.session for x in leases if x and x.request.id == request), None)
+        lease = self.leases.get(request)
+        return lease.session if lease is not None else None
 
     def live(self, session_id: str, lease_id: str) -> Lease | None:
         """Gives a session's granted lease, None where it has another or none."""
@@ -142,7 +178,7 @@ class SchedulerState:
         """Forgets a session that is closed and has no worker any more."""
         if session.closed and session.worker is None:
             self.sessions.pop(session.id, None)
-            self.watched.pop(session.id, None)
+            self.lookout.touch(session)
             self._forgotten.append(session.id)
 
     def take_forgotten(self) -> list[str]:
@@ -153,23 +189,16 @@ class SchedulerState:
     # --- time ---------------------------------------------------------------------------
 
     def _tick(self, event: Tick, now: float) -> None:
-        for record in list(self.slices.values()):
-            if record.lease is not None and now >= self.policy.lease_due(record.lease):
-                self.cut_short(record.lease, self.policy.overdue(record.lease), now)
-        for session, _ in self._sessions_due():
-            while now >= self.policy.session_due(session):
-                self._session_is_due(session, now)
-
-    def _sessions_due(self) -> list[tuple[Session, float]]:
-        """Gives of which sessions something is due, and when."""
-        due = [(one, self.policy.session_due(one)) for one in self.watched.values()]
-        due = [pair for pair in due if pair[1] != math.inf]
-        self.watched = {one.id: one for one, _ in due}
-        return due
+        policy, lookout = self.policy, self.lookout
+        while (lease := lookout.first_lease()) is not None and now >= policy.lease_due(lease):
+            self.cut_short(lease, policy.overdue(lease), now)
+        while (one := lookout.first_session()) is not None and now >= policy.session_due(one):
+            self._session_is_due(one, now)
+        allowance.review_resets(self)
 
     def watch(self, session: Session) -> None:
         """Has a session looked after that was lost, or whose worker is parked or told to end."""
-        self.watched[session.id] = session
+        self.lookout.touch(session)
 
     def _session_is_due(self, session: Session, now: float) -> None:
         if session.lost_at is not None and now >= (
@@ -184,6 +213,7 @@ class SchedulerState:
     def _give_up_on(self, session: Session, worker: Worker) -> None:
         """Sets aside what a killed worker keeps, until its end is reported after all."""
         worker.stuck = True
+        self.watch(session)
         self.out.setback = f"the worker of {session.name!r} was killed and does not end"
         if session.lease is not None and session.lease.granted_at is None:
             request = self.take_back(session.lease)
@@ -197,46 +227,56 @@ class SchedulerState:
 
     def _assign_free_slices(self, now: float) -> None:
         """The only place where a request gets a slice."""
-        vacant = [one for one in self.slices.values() if one.lease is None]
-        for size in self.queue.sizes() if vacant else ():
-            free = [one for one in vacant if one.slice.size == size and one.is_free]
-            while free and (request := self.queue.first(size)) is not None:
-                record = _preferred(free, request.session)
-                free.remove(record)
+        for size in self.queue.sizes() if not self.books_closed else ():
+            while self.lookout.free(size):
+                if (request := self.queue.first(size)) is None:
+                    break
+                record = self.lookout.best(size, request.session)
                 self._advance(self.assign(request, record), now)
 
     def assign(self, request: Request, record: SliceRecord) -> Lease:
         """Has a request hold a slice, and its session no other."""
         lease = record.lease = request.session.lease = Lease(request, record)
+        self.leases[request.id] = self._pending[record.slice.id] = lease
+        self.watch(request.session)
         self.queue.began(lease)
         return lease
 
+    def _unassign(self, lease: Lease) -> None:
+        lease.slice.lease = lease.session.lease = None
+        self.leases.pop(lease.request.id, None)
+        self.lookout.touch_slice(lease.slice)
+        self.watch(lease.session)
+
     def _advance_leases(self, now: float) -> None:
-        leases = [one.lease for one in self.slices.values() if one.lease is not None]
-        for lease in [one for one in leases if one.granted_at is None]:
+        for lease in list(self._pending.values()):
             # What was advanced before it may have ended it.
             if lease.slice.lease is lease and lease.granted_at is None:
                 self._advance(lease, now)
+            elif self._pending.get(lease.slice.slice.id) is lease:
+                del self._pending[lease.slice.slice.id]
 
     def _advance(self, lease: Lease, now: float) -> None:
         """Grants the lease once no worker is in the way; ends those that are."""
         session, occupant = lease.session, lease.slice.occupant
         if occupant is not None and occupant is not session:
             self.stop(occupant, Cause.EVICTED, now)
-        if any(r.occupant is session for r in self.slices.values() if r is not lease.slice):
+        if any(one is not lease.slice for one in session.slices.values()):
             self.stop(session, "evicted: another slice", now)
         if lease.slice.occupant not in (None, session) or not cleaning.is_clean(self, lease):
             return
         if session.worker is None or session.worker.stopping_at is None:
-            self._grant(lease, now)
+            if lease.booked:
+                self._grant(lease, now)
+            else:
+                booking.enter(self, lease)
 
     def _grant(self, lease: Lease, now: float) -> None:
-        session, one, limit = lease.session, lease.slice.slice, lease.request.duration
+        session, one = lease.session, lease.slice.slice
         lease.granted_at, lease.slice.occupant = now, session
-        lease.limit = limit
         if session.worker is not None:
             session.worker.parked_at = None
-        self.out.reserve(lease)
+        self.watch(session)
         self.out.order(
             session.id,
             Bind(
@@ -245,7 +285,7 @@ class SchedulerState:
                 dict(one.environment),
                 one.name,
                 one.simulated,
-                limit,
+                lease.limit,
                 self.policy.bind_seconds,
                 lease.request.id,
                 one.id,
@@ -261,14 +301,14 @@ class SchedulerState:
         # A worker's process is its user's: what it reports is held against our own clock.
         ran = min(max(0.0, ran), held) if math.isfinite(ran) else held
         session = lease.session
-        lease.slice.lease = session.lease = None
+        self._unassign(lease)
         blameless = lease.spoiled or reason == Cause.DEVICE_LOST
         self.queue.ended(lease, 0.0 if blameless else held)
         if reason == Cause.START_FAILED:
             session.failed_starts += 1
         charged = ran if rule_of(reason).charged and not lease.spoiled else 0.0
         cause = f"{reason}: not charged, {lease.spoiled}" if lease.spoiled else reason
-        self.out.settle(lease, charged, held, cause)
+        booking.settle(self, lease, charged, held, cause)
         self.out.answer(session, lease.request.id, LeaseEnded(lease.id, reason, ran, held))
         self.queue.changed.add(lease.slice.slice.size)
         if session.worker is None:
@@ -290,7 +330,8 @@ class SchedulerState:
 
     def take_back(self, lease: Lease) -> Request:
         """Undoes the assignment of a slice that was not granted yet."""
-        lease.slice.lease = lease.session.lease = None
+        self._unassign(lease)
+        booking.strike(self, lease)
         self.queue.ended(lease, 0.0)
         self.queue.changed.add(lease.slice.slice.size)
         return lease.request
@@ -304,7 +345,7 @@ class SchedulerState:
             return
         else:
             session.worker.stopping_at = now
-            self.watch(session)
+        self.watch(session)
         self.out.order(session.id, StopWorker(session.id, cause, _process(session)))
 
     def requeue_from_unusable(self) -> None:
@@ -317,22 +358,23 @@ class SchedulerState:
 
     def vacate(self, session: Session) -> None:
         """Has no slice kept for the memory of a session's worker."""
-        for record in self.slices.values():
-            if record.occupant is session:
-                record.occupant = None
-                cleaning.begin(self, record, session.user)
-                self.queue.changed.add(record.slice.size)
+        for record in list(session.slices.values()):
+            record.occupant = None
+            cleaning.begin(self, record, session.user)
+            self.queue.changed.add(record.slice.size)
+            self.lookout.touch_slice(record)
         self.drop_removed()
 
     def drop_removed(self) -> None:
         """Forgets slices that were removed and are not in use any more."""
-        for record in [one for one in self.slices.values() if one.removed]:
+        for record in list(self.removed.values()):
             in_use = record.lease is not None or record.occupant is not None or record.cleaning
             if not in_use:
-                del self.slices[record.slice.id]
+                del self.slices[record.slice.id], self.removed[record.slice.id]
+                self.recount_slices()
 
     def _park_idle_workers(self, now: float) -> None:
-        for record in [one for one in self.slices.values() if one.lease is None]:
+        for record in self.lookout.take_idle():
             session = record.occupant
             worker = session.worker if session is not None else None
             if session is None or worker is None or worker.stopping_at is not None:
@@ -362,12 +404,11 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     SlicesChanged: inventory.slices_changed,
     SliceSetAside: inventory.set_aside,
     SliceCleaned: cleaning.cleaned,
+    LeaseBooked: booking.booked,
+    BooksClosed: booking.closed,
+    BalanceTold: allowance.told,
     Tick: SchedulerState._tick,
 }
-
-
-def _preferred(free: Iterable[SliceRecord], session: Session) -> SliceRecord:
-    return min(free, key=lambda one: one.preference(session))
 
 
 def _process(session: Session) -> int:

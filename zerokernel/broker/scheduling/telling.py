@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zerokernel.broker.scheduling.explaining import explain, far_back, next_free
+from zerokernel.broker.scheduling import allowance
+from zerokernel.broker.scheduling.explaining import explain, far_back, next_free, supply
 from zerokernel.broker.scheduling.waiting import expected_starts
 
 if TYPE_CHECKING:
@@ -59,29 +60,41 @@ class Teller:
             return ""
         places = list(_up_to(state.queue.places(request.size), request))
         slices = state.of_size(request.size)
-        limit = state.queue.standings.held_back(request.session.account)
-        reason = explain(places, slices, state.policy, limit)
+        held_back = self._held_back(request)
+        reason = explain(places, supply(slices), state.policy, held_back)
+        reason = allowance.beyond(state, request) + reason
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
         state = self._state
+        if not state.queue.waiting_for(size):
+            return
         places = list(islice(state.queue.places(size), state.policy.places_told))
         slices = state.of_size(size)
-        starts = expected_starts([one.request for one in places], slices, now)
+        there = supply(slices)
+        starts = expected_starts([one.request for one in places], there.usable, now)
         for number, (place, start) in enumerate(zip(places, starts, strict=True), 1):
             reason = far_back(_EXPLAINED)
             if number <= _EXPLAINED:
-                limit = state.queue.standings.held_back(place.request.session.account)
-                reason = explain(places[:number], slices, state.policy, limit)
+                held_back = self._held_back(place.request)
+                reason = explain(places[:number], there, state.policy, held_back)
+            reason = allowance.beyond(state, place.request) + reason
             state.out.place(place.request, number, start, reason)
             state.queue.untold.pop(place.request.id, None)
+
+    def _held_back(self, request: Request) -> str:
+        """Says what keeps a request from a slice whoever is ahead, "" where nothing does."""
+        if closed := self._state.books_closed:
+            return f"nothing can be granted while the ledger cannot be written: {closed}"
+        return self._state.queue.standings.held_back(request.session.account)
 
     def _tell_new(self) -> None:
         """Tells who is too far back for a place how many wait: they are told more in time."""
         queue, told = self._state.queue, self._state.policy.places_told
         for request in queue.untold.values():
             count = queue.waiting_for(request.size)
-            self._state.out.place(request, count, None, far_back(told))
+            reason = allowance.beyond(self._state, request) + far_back(told)
+            self._state.out.place(request, count, None, reason)
         queue.untold.clear()
 
 

@@ -21,6 +21,7 @@ class Queue:
         self.standings = Standings(self.policy)
         self._requests: dict[str, Request] = {}
         self._by_session: dict[str, dict[str, Request]] = {}
+        self._by_user: dict[str, dict[str, Request]] = {}
         self._lines: dict[str, dict[tuple[bool, float], Line]] = {}
         self._waiting: Counter[str] = Counter()
         # Sizes whose places may have changed since they were last told; who was told none yet.
@@ -39,6 +40,7 @@ class Queue:
         session = request.session
         self._requests[request.id] = request
         self._by_session.setdefault(session.id, {})[request.id] = request
+        self._by_user.setdefault(session.user, {})[request.id] = request
         self._waiting[request.size] += 1
         session.waiting += 1
         self.standings.waits(session.account, 1)
@@ -56,9 +58,10 @@ class Queue:
         session = request.session
         self._line_of(request).remove(request)
         del self._requests[request.id]
-        del self._by_session[session.id][request.id]
-        if not self._by_session[session.id]:
-            del self._by_session[session.id]
+        for name, by_name in ((session.id, self._by_session), (session.user, self._by_user)):
+            del by_name[name][request.id]
+            if not by_name[name]:
+                del by_name[name]
         self._waiting[request.size] -= 1
         session.waiting -= 1
         self.standings.waits(session.account, -1)
@@ -156,6 +159,10 @@ class Queue:
     def of_session(self, session: str) -> list[Request]:
         """Gives what a session has waiting."""
         return list(self._by_session.get(session, {}).values())
+
+    def of_user(self, user: str) -> list[Request]:
+        """Gives what a user has waiting, in all notebooks."""
+        return list(self._by_user.get(user, {}).values())
 
     def others_wait(self, session: Session, size: str) -> bool:
         """Whether anybody but that session waits for a size."""

@@ -15,7 +15,7 @@ from zerokernel import settings as configuration
 from zerokernel.broker.devices.layout import read_layout
 from zerokernel.broker.devices.sizes import read_sizes
 from zerokernel.broker.embedded import policy_of
-from zerokernel.broker.scheduling import Policy
+from zerokernel.broker.scheduling import QUOTAS, Policy
 from zerokernel.broker.service.lines import line_of
 from zerokernel.broker.service.schema import SHARED_DEFAULTS, WHOLE_TABLES, Key, Reach, tables
 from zerokernel.broker.service.values import converted
@@ -115,9 +115,10 @@ class _Reader:
         self._check_reach(reach)
         settings = self._settings(reach)
         try:
-            policy = replace(policy_of(settings), **self._values["policy"])
+            policy = replace(policy_of(settings), **{"quotas": QUOTAS, **self._values["policy"]})
         except ValueError as error:
             self._fail(self._place_in(str(error), "policy", "tiers"), str(error))
+        self._check_quotas(policy)
         return Service(reach, settings, policy)
 
     def _settings(self, reach: Reach) -> Settings:
@@ -133,6 +134,11 @@ class _Reader:
             except BadSetting as error:
                 self._fail(self._place_in(str(error), table), str(error))
         return settings
+
+    def _check_quotas(self, policy: Policy) -> None:
+        for tier in self._values["policy"].get("quotas", ()):
+            if tier not in policy.tiers:
+                self._unknown(("policy", "quotas", tier), "tier", policy.tiers)
 
     def _check_reach(self, reach: Reach) -> None:
         if bool(reach.certificate) != bool(reach.key):

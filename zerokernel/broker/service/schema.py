@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from zerokernel import settings as configuration
-from zerokernel.broker.scheduling import Policy
+from zerokernel.broker.scheduling import OVER_QUOTA, Policy
 from zerokernel.settings import Settings
 
 Owner = Literal["reach", "settings", "policy"]
@@ -103,6 +103,8 @@ _LEDGER_KINDS = ("sql", "memory")  # no "auto": what an administrator gets is wh
 _FILES = {"certificate", "key", "users", "state_directory", "runtime_directory"}
 _FILES |= {"ledger_path", "ledger_password_file"}
 
+_CHOICES = {"over_quota": OVER_QUOTA}
+
 _NOT_IN_THE_FILE = {
     # Set by a setting.
     *("park_seconds", "kernel_grace_seconds", "bind_seconds", "return_seconds"),
@@ -123,7 +125,7 @@ def tables() -> dict[str, dict[str, Key]]:
         "tls": {name: _key("reach", name, reach[name]) for name in ("certificate", "key")},
         "users": {"file": _key("reach", "users", reach["users"])},
         "policy": {
-            field.name: _key("policy", field.name, policy[field.name])
+            field.name: _key("policy", field.name, policy[field.name], _CHOICES.get(field.name, ()))
             for field in dataclasses.fields(Policy)
             if field.name not in _NOT_IN_THE_FILE
         },

@@ -73,7 +73,8 @@ async def _serve(service: Service, devices: Devices, locks: DeviceLocks) -> None
     # Numbered by the time, so that no lease has the id of an earlier broker's.
     state = SchedulerState(slices, service.policy, arrivals=time.time_ns() // 1000)
     identity = FileIdentity(UserFile(service.users_file), service.policy.tiers)
-    ledger = make_ledger(service.settings, durable_grants=True)
+    window = service.policy.quota_window
+    ledger = make_ledger(service.settings, durable_grants=True, window_seconds=window)
     broker = Broker(state, LocalEngine(service.settings), ledger, accounts=identity.named)
     watch = DeviceWatch(broker, devices, locks, slices)
     try:
