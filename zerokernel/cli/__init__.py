@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="show what this machine allows, and what to mend")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
-    simulate.add_to(commands)
+    simulate.add_commands(commands)
     stop = commands.add_parser("stop", help="end the broker and all workers")
     stop.set_defaults(command=_stop)
     return parser

@@ -25,7 +25,7 @@ _PARAMETERS = {
 }
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser(
         "simulate", help="try the scheduler on a trace, or on people who are made up"

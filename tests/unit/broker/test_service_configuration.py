@@ -53,6 +53,9 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
         [policy.tiers]
         student = 1
         staff = 2.5
+        [policy.quotas]
+        student = 100
+        free = 10
         [policy.size_factors]
         xlarge = 2
         [workers]
@@ -72,6 +75,7 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
     policy, settings = service.policy, service.settings
     assert (policy.half_life, policy.strict_tiers, policy.leases_per_user) == (600.0, True, 2)
     assert policy.tiers == {"student": 1.0, "staff": 2.5}
+    assert policy.quotas == {"student": 100.0, "free": 10.0}
     assert policy.counts(1.0, "xlarge", "student") == 2.0
     assert (policy.park_seconds, policy.extend_limits, policy.scrub) == (60.0, False, "always")
     assert (settings.simulated_slices, settings.ledger_path) == (3, "/srv/books.sqlite")

@@ -42,6 +42,18 @@ def test_the_sums_count_changes():
     assert "500 kB" in first
 
 
+def test_the_quota_is_told_and_what_it_does_to_the_limit():
+    """Where there is one; of a limit that is more it says what becomes of it."""
+    forecast = plan([one_slice()]).forecast
+    allowance = {"quota": 300.0, "left": 200.0, "resets_in": None, "tier": "free"}
+    known = {"sizes": ["half"], "slices": [one_slice()], "queue": [], "allowance": allowance}
+    enough = CellPlan(forecast, "", 90.0, "me", known)
+    assert enough.remarks()[-1] == "your quota: 3 min 20 s of 5 min left"
+    less = CellPlan(forecast, "", 250.0, "me", known)
+    assert "the limit shrinks" in less.remarks()[-1]
+    assert less.metadata()["zerokernel"]["allowance"] == allowance
+
+
 @pytest.mark.parametrize(
     ("slices", "queue", "said"),
     [

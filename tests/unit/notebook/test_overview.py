@@ -86,9 +86,9 @@ def test_programs_get_all_of_it() -> None:
 def test_a_quota_is_shown_where_there_is_one() -> None:
     """What is left, of how much, and when all of it is there again."""
     broker = {"allowance": {"quota": 300.0, "left": 40.0, "resets_in": 7200.0, "tier": "free"}}
-    line = "your quota: 40.0 s of 5 min left, all of it again in 2 h"
-    assert Overview("a", broker).remarks()[-1].startswith(line), Overview("a", broker).remarks()
+    line = "your quota: 40 s of 5 min left, all of it again in 2 h"
+    assert Overview("a", broker).remarks()[-1] == line
     broker["allowance"]["resets_in"] = None
-    assert Overview("a", broker).remarks()[-1] == "your quota: 40.0 s of 5 min left"
+    assert Overview("a", broker).remarks()[-1] == "your quota: 40 s of 5 min left"
     without = {"allowance": {"quota": None, "left": None, "resets_in": None, "tier": ""}}
     assert not any("quota" in line for line in Overview("a", without).remarks())

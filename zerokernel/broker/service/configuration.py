@@ -16,6 +16,7 @@ from zerokernel.broker.devices.layout import read_layout
 from zerokernel.broker.devices.sizes import read_sizes
 from zerokernel.broker.embedded import policy_of
 from zerokernel.broker.scheduling import QUOTAS, Policy
+from zerokernel.broker.scheduling.policy import USUAL_TIER
 from zerokernel.broker.service.lines import line_of
 from zerokernel.broker.service.schema import SHARED_DEFAULTS, WHOLE_TABLES, Key, Reach, tables
 from zerokernel.broker.service.values import converted
@@ -137,7 +138,7 @@ class _Reader:
 
     def _check_quotas(self, policy: Policy) -> None:
         for tier in self._values["policy"].get("quotas", ()):
-            if tier not in policy.tiers:
+            if tier not in policy.tiers and tier != USUAL_TIER:  # that of those who have none
                 self._unknown(("policy", "quotas", tier), "tier", policy.tiers)
 
     def _check_reach(self, reach: Reach) -> None:
