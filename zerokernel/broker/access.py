@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,10 @@ class Access:
         names are told to administrators, and to all where that is set.
         """
         owners = {one["session"]: one["user"] for one in status["sessions"]}
-        others = [one for one in status["sessions"] if one["user"] != user.name]
         label = _Label(user, owners, self.show_users or user.admin)
         return {
             **status,
-            "slices": [_slice(one, label, others) for one in status["slices"]],
+            "slices": [_slice(one, label) for one in status["slices"]],
             "queue": [_waiting(one, label) for one in status["queue"]],
             "sessions": [one for one in status["sessions"] if one["user"] == user.name],
             "engine": _engine(status["engine"], user),
@@ -62,15 +61,10 @@ class _Label:
         return (self._show and self._owners.get(session)) or SOMEBODY
 
 
-def _slice(
-    row: Mapping[str, Any], label: _Label, others: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
-    reason = row["reason"]
-    for one in others:  # it may name the notebook whose worker does not end
-        reason = reason.replace(repr(one["name"]), label.of(one["session"]))
+def _slice(row: Mapping[str, Any], label: _Label) -> dict[str, Any]:
     if label.is_own(row["session"]):
-        return {**row, "reason": reason}
-    return {**row, "reason": reason, "session": "", "session_name": label.of(row["session"])}
+        return dict(row)
+    return {**row, "session": "", "session_name": label.of(row["session"])}
 
 
 def _waiting(row: Mapping[str, Any], label: _Label) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 def _lines(status: Status) -> list[str]:
-    closed = status["books_closed"]
+    closed = status.get("books_closed", "")  # not told by an earlier broker
     lines = [
         f"broker {status['version']}, process {status['pid']}, up {status['uptime']:.0f} s",
         *([f"nothing is granted: {closed}"] if closed else []),

@@ -12,12 +12,16 @@ from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.identity import User
 from zerokernel.broker.ledger import MemoryLedger
 from zerokernel.broker.scheduling import (
+    LeaseBooked,
     NotebookSaid,
+    Policy,
     SchedulerState,
     SessionConnected,
-    SliceSetAside,
+    Tell,
+    Tick,
+    snapshot,
 )
-from zerokernel.messages import RequestLease
+from zerokernel.messages import EndWorker, RequestLease, WorkerForked
 from zerokernel.testing import FakeClock, FakeEngine, simulated_slices
 
 ADA, BOB, ROOT = User("ada"), User("bob"), User("root", admin=True)
@@ -77,14 +81,24 @@ def test_names_of_users_where_that_is_set_or_to_administrators(
         assert secret not in json.dumps(seen)
 
 
-def test_a_reason_does_not_name_anothers_notebook() -> None:
-    """A slice whose worker does not end says so, and not whose notebook that was."""
-    state = SchedulerState(simulated_slices())
+def test_a_worker_that_does_not_end_is_not_said_to_be_somebodys() -> None:
+    """Neither in the status nor to those who wait for its slice."""
+    state = SchedulerState(simulated_slices(), Policy(stop_seconds=10.0, kernel_grace_seconds=5.0))
     state.handle(SessionConnected("b" * 32, "bob's secret", "bob"), 0.0)
-    state.handle(SliceSetAside(simulated_slices()[0].id, 'the worker of "bob\'s secret" hangs'), 0)
-    status = Broker(state, FakeEngine(), MemoryLedger(), FakeClock()).status()
-    assert Access().visible(status, ADA)["slices"][0]["reason"] == f"the worker of {SOMEBODY} hangs"
-    assert "bob's secret" in Access().visible(status, BOB)["slices"][0]["reason"]
+    state.handle(NotebookSaid("b" * 32, RequestLease("ask-b", "", 60.0)), 0.0)
+    state.handle(LeaseBooked(state.slices["simulated-1"].lease.id), 0.0)
+    state.handle(WorkerForked("b" * 32, 7), 0.0)
+    state.handle(SessionConnected("a" * 32, "ada's thesis", "ada"), 0.0)
+    state.handle(NotebookSaid("a" * 32, RequestLease("ask-a", "", 60.0)), 0.0)
+    told = state.handle(NotebookSaid("b" * 32, EndWorker("b" * 32)), 1.0)
+    told += state.handle(Tick(), 20.0)
+    (aside,) = snapshot(state, 20.0)["slices"]
+    assert "does not end" in aside["reason"]
+    reasons = [
+        one.message.reason for one in told if isinstance(one, Tell) and one.session[0] == "a"
+    ]
+    assert "does not end" in "".join(reasons)
+    assert "bob" not in "".join(reasons) + aside["reason"]
 
 
 def test_hosts() -> None:

@@ -53,6 +53,9 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
         [policy.tiers]
         student = 1
         staff = 2.5
+        [policy.quotas]
+        student = 100
+        free = 10
         [policy.size_factors]
         xlarge = 2
         [workers]
@@ -72,6 +75,7 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
     policy, settings = service.policy, service.settings
     assert (policy.half_life, policy.strict_tiers, policy.leases_per_user) == (600.0, True, 2)
     assert policy.tiers == {"student": 1.0, "staff": 2.5}
+    assert policy.quotas == {"student": 100.0, "free": 10.0}
     assert policy.counts(1.0, "xlarge", "student") == 2.0
     assert (policy.park_seconds, policy.extend_limits, policy.scrub) == (60.0, False, "always")
     assert (settings.simulated_slices, settings.ledger_path) == (3, "/srv/books.sqlite")
@@ -98,6 +102,9 @@ MISTAKES = [
     ("[policy]\nleases_per_user = 1.5", 2, "leases_per_user", "whole number"),
     ("[policy.tiers]\nfree = 1\npro = 0", 3, "pro", "above zero"),
     ("[policy]\ntiers = {free = 1, pro = 'x'}", 2, "tiers", "not a number"),
+    ("[policy.quotas]\nfree = 1\nprop = 2", 3, "prop", "Is pro meant?"),
+    ("[policy.quotas]\npro = -1", 1, "quotas", "from 0 on"),
+    ("[policy]\nover_quota = 'later'", 2, "over_quota", "'when idle', 'refuse'"),
     ("[policy]\npark_seconds = 3", 2, "park_seconds", "no such key"),
     ("[slices]\ndevices = 'gpu'", 2, "devices", "'nvidia'"),
     ("[ledger]\nkind = 'auto'", 2, "kind", "'sql', 'memory'"),

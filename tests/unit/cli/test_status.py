@@ -84,5 +84,5 @@ def test_a_frame_fits_the_terminal(
 
 def test_books_that_cannot_be_written_are_told_first() -> None:
     """With the reason, below the line about the broker."""
-    shown = show_table({**STATUS, "books_closed": "The disk is full."}, watched=False)
+    shown = command.show_table({**STATUS, "books_closed": "The disk is full."}, False)
     assert shown.splitlines()[1] == "nothing is granted: The disk is full."

@@ -248,7 +248,7 @@ class SliceRecord:
         if self.reason:
             return self.reason
         if self.occupant is not None and self.occupant.stuck:
-            return f"the worker of {self.occupant.name!r} was killed and does not end"
+            return "its last worker was killed and does not end"  # whose, is not for everybody
         return ""
 
     @property

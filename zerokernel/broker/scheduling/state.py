@@ -216,7 +216,7 @@ class SchedulerState:
         """Sets aside what a killed worker keeps, until its end is reported after all."""
         worker.stuck = True
         self.watch(session)
-        self.out.setback = f"the worker of {session.name!r} was killed and does not end"
+        self.out.setback = "a slice was set aside: its last worker was killed and does not end"
         if session.lease is not None and session.lease.granted_at is None:
             request = self.take_back(session.lease)
             self.out.refuse(session, request.id, "WorkerStartFailed", STUCK)

@@ -16,6 +16,7 @@ from zerokernel.broker.devices.layout import read_layout
 from zerokernel.broker.devices.sizes import read_sizes
 from zerokernel.broker.embedded import policy_of
 from zerokernel.broker.scheduling import QUOTAS, Policy
+from zerokernel.broker.scheduling.policy import USUAL_TIER
 from zerokernel.broker.service.lines import line_of
 from zerokernel.broker.service.schema import SHARED_DEFAULTS, WHOLE_TABLES, Key, Reach, tables
 from zerokernel.broker.service.values import converted
@@ -118,6 +119,7 @@ class _Reader:
             policy = replace(policy_of(settings), **{"quotas": QUOTAS, **self._values["policy"]})
         except ValueError as error:
             self._fail(self._place_in(str(error), "policy", "tiers"), str(error))
+        self._check_quotas(policy)
         return Service(reach, settings, policy)
 
     def _settings(self, reach: Reach) -> Settings:
@@ -133,6 +135,11 @@ class _Reader:
             except BadSetting as error:
                 self._fail(self._place_in(str(error), table), str(error))
         return settings
+
+    def _check_quotas(self, policy: Policy) -> None:
+        for tier in self._values["policy"].get("quotas", ()):
+            if tier not in policy.tiers and tier != USUAL_TIER:  # that of those who have none
+                self._unknown(("policy", "quotas", tier), "tier", policy.tiers)
 
     def _check_reach(self, reach: Reach) -> None:
         if bool(reach.certificate) != bool(reach.key):
