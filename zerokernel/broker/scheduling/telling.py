@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from zerokernel.broker.scheduling.explaining import explain, far_back, next_free, supply
+from zerokernel.broker.scheduling.explaining import explain, far_back, next_free
 from zerokernel.broker.scheduling.waiting import expected_starts
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class Teller:
         if request is None:
             return ""
         places = list(_up_to(state.queue.places(request.size), request))
-        slices = state.of_size(request.size)
         limit = state.queue.standings.held_back(request.session.account)
-        reason = explain(places, supply(slices), state.policy, limit)
+        reason = explain(places, state.lookout.supply(request.size), state.policy, limit)
+        slices = state.of_size(request.size)
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
@@ -68,9 +68,9 @@ class Teller:
         if not state.queue.waiting_for(size):
             return
         places = list(islice(state.queue.places(size), state.policy.places_told))
-        slices = state.of_size(size)
-        there = supply(slices)
-        starts = expected_starts([one.request for one in places], there.usable, now)
+        there = state.lookout.supply(size)
+        free_in = state.lookout.free_in(size, len(places), now)
+        starts = expected_starts([one.request for one in places], free_in)
         for number, (place, start) in enumerate(zip(places, starts, strict=True), 1):
             reason = far_back(_EXPLAINED)
             if number <= _EXPLAINED:
