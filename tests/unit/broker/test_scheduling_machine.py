@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -34,6 +35,7 @@ from zerokernel.broker.scheduling import (
     Tick,
     snapshot,
 )
+from zerokernel.broker.scheduling.waiting import remaining
 from zerokernel.messages import (
     Bind,
     CancelRequest,
@@ -403,6 +405,12 @@ class SchedulerLife(RuleBasedStateMachine):
             one.slice.size for one in records if one.is_free
         )
         assert {size: lookout.free(size) for size in free} == free
+        for size in free:
+            usable = [r for r in records if r.slice.size == size and not r.set_aside]
+            left = sorted(remaining(r.lease, self.clock()) if r.lease else 0.0 for r in usable)
+            assert lookout.supply(size).usable == len(usable)
+            for count in (1, len(usable)):
+                assert lookout.free_in(size, count, self.clock()) == pytest.approx(left[:count])
         parked = [one.worker for one in everyone if one.worker and one.worker.stopping_at is None]
         memory = [one.memory for one in parked if one.parked_at is not None]
         assert lookout.parked_memory() == sum(memory)

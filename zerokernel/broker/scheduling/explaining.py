@@ -27,17 +27,11 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Supply:
-    """The slices of a size: those that can be leased, and why none can be."""
+    """The slices of a size that are not set aside: how many, which if one, why if none."""
 
-    usable: Sequence[SliceRecord]
+    usable: int
+    only: SliceRecord | None = None
     reason: str = ""
-
-
-def supply(slices: Sequence[SliceRecord]) -> Supply:
-    """Looks once which slices of a size can be leased."""
-    if usable := [one for one in slices if not one.set_aside]:
-        return Supply(usable)
-    return Supply((), "; ".join(sorted({one.set_aside for one in slices})))
 
 
 def explain(places: Sequence[Place], there: Supply, policy: Policy, limit: str = "") -> str:
@@ -58,7 +52,7 @@ def explain(places: Sequence[Place], there: Supply, policy: Policy, limit: str =
         return _ahead(places, policy)
     if request.session.lease is not None:
         return "your notebook's previous cell still holds its lease"
-    return _next(request, there.usable)
+    return _next(request, there)
 
 
 def far_back(ahead: int) -> str:
@@ -79,10 +73,9 @@ def in_round_numbers(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
-def _next(request: Request, usable: Sequence[SliceRecord]) -> str:
-    if len(usable) > 1:
-        return f"next: all {len(usable)} slices of size {request.size!r} are in use"
-    one = usable[0]
+def _next(request: Request, there: Supply) -> str:
+    if (one := there.only) is None:
+        return f"next: all {there.usable} slices of size {request.size!r} are in use"
     if one.cleaning:
         return f"next: the memory of {one.slice.name} is being verified"
     if one.lease is None:

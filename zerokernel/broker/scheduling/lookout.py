@@ -6,9 +6,12 @@ So an event costs by what it changes, and not by how many slices and notebooks t
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from zerokernel.broker.scheduling.explaining import Supply
 from zerokernel.broker.scheduling.ranking import Ranking
+from zerokernel.broker.scheduling.waiting import remaining
 
 if TYPE_CHECKING:
     from zerokernel.broker.scheduling.records import Lease, Session, SliceRecord
@@ -32,6 +35,7 @@ class Lookout:
     def _forget_all(self) -> None:
         self._numbers = {name: number for number, name in enumerate(self._state.slices)}
         self._free: dict[str, Ranking[str]] = {}
+        self._ends: dict[str, Ranking[str]] = {}
         self._leases: Ranking[str] = Ranking()
         self._sessions_due: Ranking[str] = Ranking()
         self._parked: Ranking[str] = Ranking()
@@ -76,6 +80,33 @@ class Lookout:
         first = free.first()
         assert first is not None, "asked only where one is free"
         return self._state.slices[first]
+
+    def supply(self, size: str) -> Supply:
+        """Gives how many slices of that size are not set aside, and why none is."""
+        self._look()
+        ends = self._ends.get(size, Ranking())
+        if not len(ends):
+            whys = {one.set_aside for one in self._state.of_size(size)}
+            return Supply(0, None, "; ".join(sorted(whys)))
+        first = ends.first() if len(ends) == 1 else None
+        return Supply(len(ends), None if first is None else self._state.slices[first])
+
+    def free_in(self, size: str, count: int, now: float) -> list[float]:
+        """Gives the seconds until usable slices are free by the limits, in order.
+
+        Args:
+            size: Of which.
+            count: The first so many are enough.
+            now: The time.
+        """
+        self._look()
+        ends, slices = self._ends.get(size, Ranking()), self._state.slices
+        records = [slices[name] for name in islice(ends.items(), count)]
+        times = [remaining(one.lease, now) if one.lease else 0.0 for one in records if _known(one)]
+        # Of those not granted yet the end moves on with the time: they are few, and ranked last.
+        pending = [slices[name] for name in self._state.pending if name in ends]
+        times += [remaining(r.lease, now) for r in pending if r.lease and not _known(r)]
+        return sorted(times)[:count]
 
     def take_idle(self) -> list[SliceRecord]:
         """Gives the slices without a lease that were touched since the last call."""
@@ -150,9 +181,15 @@ class Lookout:
         there = self._state.slices.get(name) is record
         due = self._state.policy.lease_due(lease) if there and lease is not None else math.inf
         _put(self._leases, name, due)
-        free = self._free.get(record.slice.size)
-        if free is None:
-            free = self._free[record.slice.size] = Ranking()
+        size = record.slice.size
+        free, ends = self._free.get(size), self._ends.get(size)
+        if free is None or ends is None:
+            free = self._free[size] = Ranking()
+            ends = self._ends[size] = Ranking()
+        if there and not record.set_aside:
+            ends.put(name, (_end(record),))
+        else:
+            ends.drop(name)
         if there and record.is_free:
             # In the order of the layout where nothing else tells them apart.
             free.put(name, (*record.preference, self._numbers.get(name, 0)))
@@ -160,6 +197,18 @@ class Lookout:
             free.drop(name)
         if there and lease is None and record.occupant is not None:
             self._idle[name] = record
+
+
+def _known(record: SliceRecord) -> bool:
+    """Whether it is known when the slice is free."""
+    return record.lease is None or record.lease.granted_at is not None
+
+
+def _end(record: SliceRecord) -> float:
+    """Gives when a slice is free by the limit of its lease."""
+    if record.lease is None:
+        return -math.inf
+    return remaining(record.lease, 0.0) if _known(record) else math.inf
 
 
 def _put(ranking: Ranking[str], name: str, at: float) -> None:

@@ -59,6 +59,7 @@ class Ranking(Generic[T]):
 
         Nothing may be put in or dropped meanwhile.
         """
+        self.first()  # outdated ones before it need not be gone through again and again
         heap = self._heap
         ahead = [(heap[0], 0)] if heap else []
         while ahead:

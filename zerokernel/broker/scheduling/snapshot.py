@@ -61,8 +61,8 @@ def _queue(state: SchedulerState, now: float) -> list[dict[str, Any]]:
     rows = []
     for size in state.queue.sizes():
         requests = state.queue.in_order(size)
-        slices = state.of_size(size)
-        starts = expected_starts(requests, slices, now)
+        free_in = state.lookout.free_in(size, len(requests), now)
+        starts = expected_starts(requests, free_in)
         for place, (request, start) in enumerate(zip(requests, starts, strict=True), 1):
             rows.append(
                 {

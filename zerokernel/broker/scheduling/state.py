@@ -100,7 +100,7 @@ class SchedulerState:
         self.resets: dict[str, float] = {}
         # Leases by their requests' ids, and those not granted yet (or just now) by slice.
         self.leases: dict[str, Lease] = {}
-        self._pending: dict[str, Lease] = {}
+        self.pending: dict[str, Lease] = {}
         self._of_size: dict[str, list[SliceRecord]] = {}
         self._offers: tuple[Slice, ...] | None = None
         self._forgotten: list[str] = []
@@ -240,7 +240,7 @@ class SchedulerState:
     def assign(self, request: Request, record: SliceRecord) -> Lease:
         """Has a request hold a slice, and its session no other."""
         lease = record.lease = request.session.lease = Lease(request, record)
-        self.leases[request.id] = self._pending[record.slice.id] = lease
+        self.leases[request.id] = self.pending[record.slice.id] = lease
         self.watch(request.session)
         self.queue.began(lease)
         return lease
@@ -252,12 +252,12 @@ class SchedulerState:
         self.watch(lease.session)
 
     def _advance_leases(self, now: float) -> None:
-        for lease in list(self._pending.values()):
+        for lease in list(self.pending.values()):
             # What was advanced before it may have ended it.
             if lease.slice.lease is lease and lease.granted_at is None:
                 self._advance(lease, now)
-            elif self._pending.get(lease.slice.slice.id) is lease:
-                del self._pending[lease.slice.slice.id]
+            elif self.pending.get(lease.slice.slice.id) is lease:
+                del self.pending[lease.slice.slice.id]
 
     def _advance(self, lease: Lease, now: float) -> None:
         """Grants the lease once no worker is in the way; ends those that are."""

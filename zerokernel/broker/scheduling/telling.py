@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from zerokernel.broker.scheduling import allowance
-from zerokernel.broker.scheduling.explaining import explain, far_back, next_free, supply
+from zerokernel.broker.scheduling.explaining import explain, far_back, next_free
 from zerokernel.broker.scheduling.waiting import expected_starts
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class Teller:
         if request is None:
             return ""
         places = list(_up_to(state.queue.places(request.size), request))
-        slices = state.of_size(request.size)
-        held_back = self._held_back(request)
-        reason = explain(places, supply(slices), state.policy, held_back)
+        held_back, supply = self._held_back(request), state.lookout.supply(request.size)
+        reason = explain(places, supply, state.policy, held_back)
         reason = allowance.beyond(state, request) + reason
+        slices = state.of_size(request.size)
         return "; ".join(filter(None, (reason, next_free(slices, now))))
 
     def _tell_size(self, size: str, now: float) -> None:
@@ -70,9 +70,9 @@ class Teller:
         if not state.queue.waiting_for(size):
             return
         places = list(islice(state.queue.places(size), state.policy.places_told))
-        slices = state.of_size(size)
-        there = supply(slices)
-        starts = expected_starts([one.request for one in places], there.usable, now)
+        there = state.lookout.supply(size)
+        free_in = state.lookout.free_in(size, len(places), now)
+        starts = expected_starts([one.request for one in places], free_in)
         for number, (place, start) in enumerate(zip(places, starts, strict=True), 1):
             reason = far_back(_EXPLAINED)
             if number <= _EXPLAINED:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from zerokernel.broker.scheduling import order
 from zerokernel.broker.scheduling.line import Line, Place
 from zerokernel.broker.scheduling.policy import Policy
-from zerokernel.broker.scheduling.records import Account, Lease, Request, Session, SliceRecord
+from zerokernel.broker.scheduling.records import Account, Lease, Request, Session
 from zerokernel.broker.scheduling.standing import Standings
 
 
@@ -194,15 +194,17 @@ def remaining(lease: Lease, now: float) -> float:
     return max(0.0, begun + (lease.limit or lease.request.duration) - now)
 
 
-def expected_starts(
-    requests: Iterable[Request], slices: Sequence[SliceRecord], now: float
-) -> list[float | None]:
+def expected_starts(requests: Iterable[Request], free_in: Iterable[float]) -> list[float | None]:
     """Gives the seconds to each expected start, from the limits of those before it.
 
-    None where no slice is usable. ``requests`` are in order, ``slices`` all of their size.
+    None where no slice is usable.
+
+    Args:
+        requests: In order.
+        free_in: Seconds until each slice of their size is free; the first will do, as many as
+            there are requests.
     """
-    usable = [one for one in slices if not one.set_aside]
-    ends = [remaining(one.lease, now) if one.lease else 0.0 for one in usable]
+    ends = list(free_in)
     heapq.heapify(ends)
     starts: list[float | None] = []
     for request in requests:
