@@ -8,25 +8,21 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import zerokernel
+from zerokernel.broker.bookkeeping import Bookkeeper
 from zerokernel.broker.engines.port import Door, Engine, Report
 from zerokernel.broker.identity import User
-from zerokernel.broker.ledger.port import Beat, Entry, Ledger
+from zerokernel.broker.ledger.port import Ledger
 from zerokernel.broker.presence import KernelWatch
 from zerokernel.broker.scheduling import (
     Account,
     Action,
-    Balance,
-    BalanceTold,
     Beats,
-    BooksClosed,
     Clean,
     Event,
     Extend,
-    LeaseBooked,
     NotebookSaid,
     Order,
     Reserve,
@@ -42,8 +38,6 @@ from zerokernel.broker.scheduling import (
     snapshot,
     summary,
 )
-from zerokernel.errors import LedgerUnavailable
-from zerokernel.lifecycle import Cause, rule_of
 from zerokernel.messages import (
     PROTOCOL_VERSION,
     CancelRequest,
@@ -59,9 +53,6 @@ from zerokernel.messages import (
 )
 
 log = logging.getLogger("zerokernel.broker")
-
-_TRY_BOOKS_SECONDS = 1.0
-"""How often a ledger that could not be written is tried again."""
 
 
 class Connection(Protocol):
@@ -98,19 +89,14 @@ class Broker:
         self._accounts = accounts
         self.engine = engine
         self.ledger = ledger
+        self._books = Bookkeeper(ledger, state, self.handle, wall_clock)
         self._clock = clock
-        self._wall_clock = wall_clock
         self._started_at = clock()
         # All mutable state: who is connected, events not handled yet, the next tick.
         self._connections: dict[str, Connection] = {}
         self._events: deque[Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
-        self._trying: asyncio.TimerHandle | None = None
-        # Ends of an earlier broker's leases that could not be written yet.
-        self._late: list[TaskEnded | WorkerEnded] = []
-        # Users of whose quota the books could not be asked yet.
-        self._untold: set[str] = set()
         self._kernels = KernelWatch(self._kernel_ended)
         # Why nothing new is taken in any more, "" while it is.
         self.closing = ""
@@ -140,7 +126,7 @@ class Broker:
             before.replaced()
         self._connections[opening.session] = connection
         self._kernels.watch(opening.session, opening.process, opening.namespace)
-        self._tell_balance(user.name)
+        self._books.tell_balance(user.name)
         asks_for = user.name, opening.requests, user.group, user.tier
         self.handle(SessionConnected(opening.session, opening.name, *asks_for))
         self.on_idle_change(False)
@@ -194,70 +180,20 @@ class Broker:
     def reported(self, report: Report) -> None:
         """A supervisor reported something about a session's worker."""
         if isinstance(report, TaskEnded | WorkerEnded) and report.lease:
-            self._settle_if_late(report)
+            self._books.settle_if_late(report)
         self.handle(report)
-
-    def _settle_if_late(self, report: TaskEnded | WorkerEnded) -> None:
-        """Settles a lease of an earlier broker that ended while there was none."""
-        if self.state.live(report.session, report.lease) is not None:
-            return
-        try:
-            for entry in self.ledger.open_leases():
-                if entry.lease == report.lease:
-                    self._settle_late(entry, report)
-                    self._tell_balance(entry.user)
-        except LedgerUnavailable as error:
-            self._late.append(report)
-            self._close_books(error)
-
-    def _settle_late(self, entry: Entry, report: TaskEnded | WorkerEnded) -> None:
-        cause = report.cause if isinstance(report, WorkerEnded) else Cause.FINISHED
-        ran = round(1000 * report.ran) if rule_of(cause).charged else 0
-        charged = min(max(0, ran), entry.reserved)
-        self.ledger.settle(entry.user, entry.lease, charged, charged, cause)
 
     def recover(self) -> None:
         """Settles what an earlier broker left open and no supervisor accounts for."""
-        live = {one.lease.id for one in self.state.slices.values() if one.lease is not None}
-        try:
-            for entry in self.ledger.recover(live):
-                log.warning("lease %s, left open, is charged %d ms", entry.lease, entry.charged)
-                self._tell_balance(entry.user)
-        except LedgerUnavailable as error:
-            log.warning("%s Leases of an earlier broker stay reserved until it can.", error)
+        self._books.recover()
 
     def adopted(self, kept: WorkerKept, user: str) -> None:
         """A supervisor of an earlier broker still has this user's worker."""
         name = user or self._owner
         account = self._accounts(name) or User(name)  # one who was removed has it all the same
-        weight = self._weight_in_the_books(kept.lease) if kept.lease else 1000
+        weight = self._books.weight(kept.lease) if kept.lease else 1000
         self.handle(WorkerAdopted(kept, name, account.group, account.tier, weight))
-        self._tell_balance(name)
-
-    def _weight_in_the_books(self, lease: str) -> int:
-        try:
-            entries = self.ledger.open_leases()
-        except LedgerUnavailable:
-            return 1000  # it counts until the books say otherwise
-        return next((entry.weight for entry in entries if entry.lease == lease), 1000)
-
-    def _tell_balance(self, user: str) -> None:
-        """Lets the scheduler know what the books say of a user's quota window."""
-        if not self.state.policy.quotas:
-            return
-        now = self._wall_clock()
-        try:
-            window = self.ledger.window(user, now)
-        except LedgerUnavailable as error:
-            self._untold.add(user)
-            self._close_books(error)
-            return
-        self._untold.discard(user)
-        balance = Balance()
-        if window is not None:
-            ago = max(0.0, now - window.opened_at)
-            balance = Balance(ago, window.charged, window.reserved)
-        self.handle(BalanceTold(user, balance))
+        self._books.tell_balance(name)
 
     def moved(self, session: str, door: Door) -> None:
         """The session's supervisor was started anew."""
@@ -296,53 +232,10 @@ class Broker:
                     connection.tell(message)
             case Order(_, message):
                 self.engine.send(message)
-            case Reserve():
-                self._reserve(action)
-            case Settle(user, lease, amount, held, cause):
-                self.ledger.settle(user, lease, amount, held, cause)
-            case Extend(lease, amount):
-                self.ledger.extend(lease, amount)
+            case Reserve() | Settle() | Extend() | Beats():
+                self._books.carry_out(action)
             case Clean():
                 self.on_clean(action)
-            case Beats(running):
-                self.ledger.heartbeat({name: Beat(*one) for name, one in running.items()})
-
-    def _reserve(self, order: Reserve) -> None:
-        """Announces nothing: the scheduler grants what the books have."""
-        try:
-            now = self._wall_clock()
-            self.ledger.reserve(
-                order.user, order.lease, order.amount, now, order.weight, order.opens_window
-            )
-        except LedgerUnavailable as error:
-            self._close_books(error)
-        else:
-            self.handle(LeaseBooked(order.lease))
-
-    def _close_books(self, error: LedgerUnavailable) -> None:
-        if not self.state.books_closed:
-            log.error("%s Nothing is granted until then.", error)
-        self.handle(BooksClosed(str(error)))
-        if self._trying is None:
-            self._trying = asyncio.get_running_loop().call_later(
-                _TRY_BOOKS_SECONDS, self._try_books
-            )
-
-    def _try_books(self) -> None:
-        self._trying = None
-        try:
-            self.ledger.catch_up()
-        except LedgerUnavailable as error:
-            self._close_books(error)
-            return
-        log.info("the ledger can be written again")
-        late, self._late = self._late, []
-        for report in late:
-            self._settle_if_late(report)
-        for user in list(self._untold):
-            self._tell_balance(user)
-        if not self._untold:
-            self.handle(BooksClosed(""))
 
     def _nothing_to_clean(self, order: Clean) -> None:
         self.handle(SliceCleaned(order.slice, scrubbed=order.scrub))
@@ -417,11 +310,7 @@ class Broker:
 
     def usage(self, user: str) -> dict[str, Any]:
         """Gives the user's books in milliseconds; JSON-able. Raises LedgerUnavailable."""
-        return {
-            "allowance": self.allowance(user),
-            **asdict(self.ledger.usage(user)),
-            "recent": [asdict(entry) for entry in self.ledger.recent(user)[:100]],
-        }
+        return {"allowance": self.allowance(user), **self._books.usage(user)}
 
     def let_go(self) -> None:
         """Ends nothing, whatever is heard from now on: the next broker takes it over."""
@@ -430,9 +319,9 @@ class Broker:
 
     async def close(self) -> None:
         """Ends every worker and supervisor."""
-        for timer in (self._timer, self._trying):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._books.close()
         self._kernels.close()
         for connection in list(self._connections.values()):
             connection.ending(self.closing)
