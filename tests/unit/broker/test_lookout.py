@@ -50,7 +50,7 @@ def test_a_cell_that_ends_is_all_that_is_looked_at(
 
 
 def test_starts_are_expected_from_the_first_slices_alone(busy: SchedulerState) -> None:
-    """Who is told a start is told that of the slice that is free first; it is still in the order."""
+    """The slices that are free first come first, also those whose limit has changed."""
     for number, limit in ((5, 10.0), (3, 20.0)):
         busy.leases[f"r{number}"].limit = limit
         busy.lookout.touch(busy.sessions[f"s{number}"])
