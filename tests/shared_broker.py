@@ -31,14 +31,21 @@ class SharedBroker:
     Args:
         tls: Whether it serves https, with a certificate made for it.
         more: Lines for the table [broker].
+        policy: Lines for the table [policy].
         users: Who may use it.
     """
 
     def __init__(
-        self, users: tuple[User, ...], tls: bool = False, grace: float = 30.0, more: str = ""
+        self,
+        users: tuple[User, ...],
+        tls: bool = False,
+        grace: float = 30.0,
+        more: str = "",
+        policy: str = "",
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="zk-"))
         self._tls, self._grace, self._more, self._port = tls, grace, more, 0
+        self._policy = policy
         if tls:
             make_certificate(self.directory)
         self._write()
@@ -62,11 +69,14 @@ class SharedBroker:
         self.config.write_text(
             f'[broker]\nport = {self._port}\nruntime_directory = "run"\n'
             f'state_directory = "state"\nshutdown_grace_seconds = {self._grace}\n{self._more}\n'
-            f'{tls}[slices]\ndevices = "simulated"\n[workers]\npark_seconds = 300\n'
+            f'{tls}[policy]\n{self._policy}\n[slices]\ndevices = "simulated"\n'
+            "[workers]\npark_seconds = 300\n"
         )
 
     def start(self) -> None:
-        """Starts it and waits until it serves, at the same port each time."""
+        """Starts it and waits until it serves, at the same port each time; one is enough."""
+        if self.process is not None and self.process.poll() is None:
+            return
         with open(self.directory / "log", "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "zerokernel.cli", "broker", "--config", str(self.config)],

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.acceptance.cells import plain, started, until
+from tests.acceptance.cells import phases, plain, started, until
 from tests.acceptance.test_sharing import _place
 from tests.kernels import Kernel, wait_until
 from tests.shared_broker import SharedBroker
@@ -25,7 +25,10 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs o
 @pytest.fixture(scope="module")
 def broker() -> Iterator[SharedBroker]:
     made = SharedBroker(
-        (User("ada", "pro"), User("bob")), tls=True, more='names = ["GPU.example.org"]'
+        (User("ada", "pro"), User("bob"), User("eve", "anonymous")),
+        tls=True,
+        more='names = ["GPU.example.org"]',
+        policy="quotas = { pro = 1000, anonymous = 0 }\ngive_way_seconds = 4",
     )
     made.start()
     yield made
@@ -34,8 +37,8 @@ def broker() -> Iterator[SharedBroker]:
 
 @pytest.fixture(scope="module")
 def kernels(broker: SharedBroker) -> Iterator[dict[str, Kernel]]:
-    """A notebook of each; they outlive each broker of this module."""
-    both = {user: Kernel(broker.environment(user)) for user in ("ada", "bob")}
+    """A notebook of each; they outlive each broker of this module. Eve has no quota at all."""
+    both = {user: Kernel(broker.environment(user)) for user in ("ada", "bob", "eve")}
     for one in both.values():
         one.load_extension()
     yield both
@@ -46,6 +49,11 @@ def kernels(broker: SharedBroker) -> Iterator[dict[str, Kernel]]:
 @pytest.fixture
 def ada(kernels: dict[str, Kernel]) -> Kernel:
     return kernels["ada"]
+
+
+@pytest.fixture
+def eve(kernels: dict[str, Kernel]) -> Kernel:
+    return kernels["eve"]
 
 
 @pytest.fixture
@@ -83,6 +91,24 @@ def test_two_users_take_turns(broker, ada, bob, gate):
     workers = {kernel.run("%%gpu\nimport os; print(os.getppid())").text() for kernel in (ada, bob)}
     assert len(workers) == 2, "each user has a forkserver of their own"
     assert {int(one) for one in workers} <= supervisors
+
+
+def test_a_cell_beyond_its_quota_gives_way(broker, ada, eve, gate):
+    """It brings home what it has, costs nothing of the quota, and says whom it made way for."""
+    beyond = eve.submit("%%gpu -d 100\nkept = [1]\n" + until(gate.path))
+    eve.watch(beyond, started)
+    mine = ada.submit("%%gpu -d 50\nwithin = 1")
+    ended = eve.collect(beyond)
+    error = ended.error()
+    assert error["ename"] == "GpuDeadline"
+    assert "somebody within theirs waits" in error["evalue"]
+    assert any("ends for somebody" in one.get("note", "") for one in phases(ended))
+    assert ada.collect(mine).status == "ok"
+    assert plain(eve, "print(kept)") == "[1]"
+    shown = ada.run("%gpu").own()[0]["data"]["text/plain"]
+    assert "of 16 min 40 s left" in shown, shown
+    assert "your quota" in ada.run("%%gpu --plan\nwithin").own()[0]["data"]["text/plain"]
+    assert [one["weight"] for one in fetch_usage(broker.address("eve"))["recent"]] == [0]
 
 
 def test_no_token_reaches_the_worker(broker, ada):
