@@ -77,7 +77,9 @@ chaos: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/cell_latency.py
 	$(BIN)/python benchmarks/crossing.py
+	$(BIN)/python benchmarks/emulation.py --json
 	$(BIN)/python benchmarks/life_cycle.py
+	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/containment.py
 	$(BIN)/python benchmarks/publish.py

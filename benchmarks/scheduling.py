@@ -17,8 +17,12 @@ from collections.abc import Callable
 from report import Row, median, percentile, plain, table, write
 
 from zerokernel.broker.scheduling import (
+    QUOTAS,
     Event,
+    LeaseBooked,
     NotebookSaid,
+    Policy,
+    Reserve,
     SchedulerState,
     SessionConnected,
     Tick,
@@ -37,7 +41,7 @@ class Crowd:
 
     def __init__(self, waiting: int, slices: int, seed: int = 1) -> None:
         self._random = random.Random(seed)
-        self.state = SchedulerState(simulated_slices(slices))
+        self.state = SchedulerState(simulated_slices(slices), Policy(quotas=QUOTAS))
         self.now = 0.0
         self._sessions = 0
         self._users = 0
@@ -74,9 +78,14 @@ class Crowd:
         return self.timed(Tick())
 
     def timed(self, event: Event) -> float:
-        """Gives the seconds that an event takes, and to say when the scheduler is next due."""
+        """Gives the seconds that an event takes, and to say when the scheduler is next due.
+
+        The ledger's answers to what it reserves are handled too: its own time is not in it.
+        """
         started = time.perf_counter()
-        self.state.handle(event, self.now)
+        for action in self.state.handle(event, self.now):
+            if isinstance(action, Reserve):
+                self.state.handle(LeaseBooked(action.lease), self.now)
         self.state.next_deadline()
         return time.perf_counter() - started
 
