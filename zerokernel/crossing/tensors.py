@@ -200,7 +200,7 @@ def _leave_graph(item: Any) -> None:
     """Gives a tensor a graph in place whose backward says where the real one is."""
     import torch
 
-    leaf = torch.zeros((), requires_grad=True, device=item.device)
+    leaf = torch.zeros((), requires_grad=True, device="cpu")  # a device may be an emulated one
     with torch.enable_grad():
         _stayed().apply(item, leaf)
 
