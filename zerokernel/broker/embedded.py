@@ -25,7 +25,7 @@ from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.engines import LocalEngine
 from zerokernel.broker.identity import OwnerIdentity
 from zerokernel.broker.ledger import make_ledger
-from zerokernel.broker.scheduling import Policy, SchedulerState, Slice
+from zerokernel.broker.scheduling import BrokerBegan, Policy, SchedulerState, Slice
 from zerokernel.client.address import (
     BrokerAddress,
     address_file,
@@ -108,6 +108,7 @@ async def _serve(settings: Settings, devices: Devices, locks: DeviceLocks) -> No
     try:
         await broker.engine.adopt()
         await watch.look()
+        broker.handle(BrokerBegan())
         asyncio.get_running_loop().call_later(RECOVERY_SECONDS, broker.recover)
         watching = asyncio.create_task(watch.run())
         await _Life(settings, broker).run(slices)

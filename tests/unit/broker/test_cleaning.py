@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.broker.test_scheduling import Scene, ordered, told
 from zerokernel.broker.scheduling import (
+    BrokerBegan,
     Clean,
     NotebookSaid,
     SessionConnected,
@@ -16,6 +17,7 @@ from zerokernel.broker.scheduling import (
     Slice,
     SliceCleaned,
     SliceSetAside,
+    WorkerAdopted,
     snapshot,
 )
 from zerokernel.messages import (
@@ -29,6 +31,7 @@ from zerokernel.messages import (
     TaskStarted,
     WorkerForked,
     WorkerGone,
+    WorkerKept,
 )
 from zerokernel.testing import simulated_slices
 
@@ -60,6 +63,25 @@ def test_a_slice_is_verified_before_another_session_has_it() -> None:
     assert snapshot(scene.state, scene.now)["slices"][0]["state"] == "cleaning"
     clean = scene.does(SliceCleaned("simulated-1"))
     assert [one.request for one in told(clean, Granted)] == ["r2"]
+
+
+@pytest.mark.parametrize(
+    ("scrub", "wanted"), [("between users", True), ("always", True), ("never", False)]
+)
+def test_what_was_there_before_the_broker_is_nobodys(scrub: str, wanted: bool) -> None:
+    """A slice is looked after when the broker begins, and granted when that is done."""
+    scene = Scene(cleaned_slices(), scrub=scrub)
+    assert cleanings(scene.does(BrokerBegan())) == [Clean("simulated-1", scrub=wanted)]
+    scene.opens("a")
+    assert not told(scene.asks("a", "r1"), Granted)
+    assert told(scene.does(SliceCleaned("simulated-1", scrubbed=wanted)), Granted)
+
+
+def test_a_worker_that_is_taken_over_keeps_its_memory() -> None:
+    """Its slice is not overwritten when the broker begins, and neither is one without memory."""
+    scene = Scene([*cleaned_slices(2), *simulated_slices(3)[2:]])
+    scene.does(WorkerAdopted(WorkerKept("a", 7, "", "", "simulated-1", 0.0, -1.0, 0.0), "ada"))
+    assert cleanings(scene.does(BrokerBegan())) == [Clean("simulated-2", scrub=True)]
 
 
 def test_ones_own_worker_needs_no_cleaning() -> None:

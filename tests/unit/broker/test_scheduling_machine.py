@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from zerokernel.broker.ledger import MemoryLedger
 from zerokernel.broker.scheduling import (
     BooksClosed,
+    BrokerBegan,
     Clean,
     Event,
     Extend,
@@ -81,6 +82,7 @@ class SchedulerLife(RuleBasedStateMachine):
         busy=st.lists(sessions, max_size=6),
         quota=st.sampled_from([None, 40.0]),
         over_quota=st.sampled_from(["when idle", "refuse"]),
+        unknown=st.booleans(),
     )
     def begin(
         self,
@@ -90,6 +92,7 @@ class SchedulerLife(RuleBasedStateMachine):
         busy: list[str],
         quota: float | None,
         over_quota: str,
+        unknown: bool,
     ) -> None:
         self.clock = FakeClock()
         policy = Policy(
@@ -119,6 +122,9 @@ class SchedulerLife(RuleBasedStateMachine):
         self.answers: dict[str, list[str]] = {}
         self.places: dict[int, Queued] = {}
         self.asked: dict[str, str] = {}
+        if unknown:
+            self.left = {one.id: "somebody" for one in SLICES if one.is_cleaned}
+            self.handle(BrokerBegan())
         for session in SESSIONS:
             self.connect(session, set(range(6)))
         for session in busy:

@@ -14,6 +14,7 @@ from zerokernel.broker.scheduling.allowance import summary
 from zerokernel.broker.scheduling.events import (
     BalanceTold,
     BooksClosed,
+    BrokerBegan,
     Event,
     LeaseBooked,
     NotebookSaid,
@@ -41,6 +42,7 @@ __all__ = [
     "BalanceTold",
     "Beats",
     "BooksClosed",
+    "BrokerBegan",
     "Clean",
     "Event",
     "Extend",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zerokernel.broker.scheduling.events import SliceCleaned
+    from zerokernel.broker.scheduling.events import BrokerBegan, SliceCleaned
     from zerokernel.broker.scheduling.records import Lease, SliceRecord
     from zerokernel.broker.scheduling.state import SchedulerState
 
@@ -15,6 +15,14 @@ def begin(state: SchedulerState, record: SliceRecord, user: str) -> None:
     if record.slice.is_cleaned:
         record.last_user = user
         _clean(state, record, scrub=state.policy.scrub == "always")
+
+
+def began(state: SchedulerState, event: BrokerBegan, now: float) -> None:
+    """Has all slices looked after that hold no adopted worker: whose memory is there is unknown."""
+    for record in state.slices.values():
+        if record.slice.is_cleaned and record.occupant is None and not record.cleaning:
+            record.last_user = ""
+            _clean(state, record, scrub=state.policy.scrub != "never")
 
 
 def is_clean(state: SchedulerState, lease: Lease) -> bool:
@@ -31,6 +39,7 @@ def is_clean(state: SchedulerState, lease: Lease) -> bool:
 
 def _clean(state: SchedulerState, record: SliceRecord, scrub: bool) -> None:
     record.cleaning = True
+    state.lookout.touch_slice(record)
     state.out.clean(record.slice.id, scrub)
 
 

@@ -71,6 +71,11 @@ class SessionClosed:
 
 
 @dataclass(frozen=True)
+class BrokerBegan:
+    """Workers of an earlier broker are adopted; what else is on the slices nobody knows."""
+
+
+@dataclass(frozen=True)
 class NotebookSaid:
     """A notebook sent a message within its session."""
 
@@ -142,7 +147,8 @@ class Tick:
 
 
 Event = (
-    SessionConnected
+    BrokerBegan
+    | SessionConnected
     | SessionLost
     | SessionClosed
     | NotebookSaid

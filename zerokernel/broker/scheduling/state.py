@@ -26,6 +26,7 @@ from zerokernel.broker.scheduling.adoption import adopt
 from zerokernel.broker.scheduling.events import (
     BalanceTold,
     BooksClosed,
+    BrokerBegan,
     Event,
     LeaseBooked,
     NotebookSaid,
@@ -406,6 +407,7 @@ _HANDLERS: dict[type[Any], Callable[[SchedulerState, Any, float], None]] = {
     WorkerAdopted: adopt,
     SlicesChanged: inventory.slices_changed,
     SliceSetAside: inventory.set_aside,
+    BrokerBegan: cleaning.began,
     SliceCleaned: cleaning.cleaned,
     LeaseBooked: booking.booked,
     BooksClosed: booking.closed,

@@ -18,7 +18,7 @@ from zerokernel.broker.dispatch import Broker
 from zerokernel.broker.embedded import RECOVERY_SECONDS, only_one
 from zerokernel.broker.engines import LocalEngine
 from zerokernel.broker.ledger import make_ledger
-from zerokernel.broker.scheduling import SchedulerState
+from zerokernel.broker.scheduling import BrokerBegan, SchedulerState
 from zerokernel.broker.service.configuration import Service
 from zerokernel.broker.service.schema import Reach
 from zerokernel.broker.service.tls import server_context
@@ -80,6 +80,7 @@ async def _serve(service: Service, devices: Devices, locks: DeviceLocks) -> None
     try:
         await broker.engine.adopt()
         await watch.look()
+        broker.handle(BrokerBegan())
         asyncio.get_running_loop().call_later(RECOVERY_SECONDS, broker.recover)
         watching = asyncio.create_task(watch.run())
         await _Life(service.reach, broker).run(_listen(service, broker, identity))
