@@ -32,6 +32,9 @@ PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --durations 10
 # Jupyter refuses to serve as root, who is the only user in many containers, unless told to.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# Another environment that is active is none of ours: IPython warns of it.
+unexport VIRTUAL_ENV
+
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-all lint check tests tests-all chaos lab bench clean
 
