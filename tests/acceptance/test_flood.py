@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,10 +37,11 @@ class Watched:
 
     def run(self, code: str) -> Run:
         cell = self._kernel.submit(code)
-        self._kernel.watch(cell, self._look)
+        self._kernel.watch(cell, self.look)
         return self._kernel.collect(cell)
 
-    def _look(self, run: Run) -> bool:
+    def look(self, run: Run) -> bool:
+        """Measures. Gives whether the cell is over."""
         now = self._sizes()
         pairs = zip(self.growth, now, self._before, strict=True)
         self.growth = [max(most, size - before) for most, size, before in pairs]
@@ -100,19 +102,40 @@ def test_a_flood_of_updates_shows_the_last(machine: Machine) -> None:
     assert len(updates) < 150 + 25 * took
 
 
-def test_a_flood_of_widget_messages_passes(machine: Machine) -> None:
-    """A widget's messages are never dropped; the cell waits for them, nothing grows."""
+WIDGETS = """%%gpu --quiet
+import ipywidgets, pathlib, time
+w = ipywidgets.IntProgress(max=10_000)
+w
+for i in range(5_000):
+    w.value = i + 1
+    if not w.value % 500:
+        while not pathlib.Path(f'SEEN/{w.value}').exists(): time.sleep(0.005)
+"""
+
+
+def test_a_flood_of_widget_messages_passes(machine: Machine, tmp_path: Path) -> None:
+    """A widget's messages are never dropped; the cell waits for them, nothing grows.
+
+    No more are under way than ZeroMQ keeps: where a busy machine does not get round to sending,
+    its socket drops what is beyond 1000 messages, also a plain cell's.
+    """
     kernel = machine.kernel()
     watched = Watched(kernel)
-    code = "import ipywidgets\nw = ipywidgets.IntProgress(max=10_000)\nw\n"
-    run = watched.run("%%gpu --quiet\n" + code + "for i in range(5_000): w.value = i + 1")
-    values = [
+    cell = kernel.submit(WIDGETS.replace("SEEN", str(tmp_path)))
+    for last in range(500, 5001, 500):
+        kernel.watch(cell, lambda run, last=last: watched.look(run) or values(run)[-1:] == [last])
+        (tmp_path / str(last)).touch()
+    assert values(kernel.collect(cell)) == [*range(1, 5001)]
+    assert max(watched.growth) < GROWTH
+
+
+def values(run: Run) -> list[int]:
+    """What a widget's value was, one message after the other."""
+    return [
         o["data"]["state"]["value"]
         for o in run.outputs
         if o["type"] == "comm_msg" and "value" in o["data"].get("state", {})
     ]
-    assert values == [*range(1, 5001)]
-    assert max(watched.growth) < GROWTH
 
 
 @pytest.mark.parametrize(

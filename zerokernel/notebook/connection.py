@@ -146,17 +146,17 @@ class Connection:
         ).start()
 
     def _reconnect(self, lost: BrokerClient) -> None:
-        from zerokernel.client import replace_hung_broker, wait_for_shared
+        from zerokernel.client import replace_hung_broker
 
         with self._connecting:
             if self._client is not lost:
                 return  # closed meanwhile, or connected again
             try:
                 if self._settings.broker_url:
-                    wait_for_shared(self._settings)
+                    self._connect_to_the_next()
                 else:
                     replace_hung_broker(self._settings)
-                self._connect()
+                    self._connect()
                 if self._closed:
                     self.close()
             except (ZeroKernelError, OSError) as error:
@@ -164,6 +164,21 @@ class Connection:
                     "The broker ended, and the notebook cannot go on under another one: "
                     f"{str(error).rstrip('.')}. Nothing was changed; run the cell again."
                 )
+
+    def _connect_to_the_next(self) -> None:
+        """Connects to a shared broker when it is back. Raises BrokerUnavailable, BrokerLost."""
+        from zerokernel.client import wait_for_shared
+
+        until = time.monotonic() + self._settings.broker_start_seconds
+        while True:
+            wait_for_shared(self._settings)
+            try:
+                self._connect()
+                return
+            except (BrokerUnavailable, BrokerLost):
+                # What answered may have been the one that is just ending.
+                if time.monotonic() >= until:
+                    raise
 
     def client_after(self, lost: BrokerClient) -> BrokerClient | None:
         """Gives the client that took the place of one that was lost, None while there is none.

@@ -12,6 +12,7 @@ import pytest
 import zerokernel.client
 from tests.kernels import wait_until
 from zerokernel.broker.scheduling import Policy
+from zerokernel.errors import BrokerUnavailable
 from zerokernel.messages import RequestLease
 from zerokernel.notebook.connection import Connection
 from zerokernel.settings import Settings
@@ -91,3 +92,27 @@ def test_a_request_that_is_wanted_keeps_its_place(
     lose(connection)
     wait_until(lambda: connection.opened is not None, "the next connection")
     assert "r1" in queue(broker)
+
+
+def test_a_shared_broker_that_ends_as_it_answers_is_looked_for_again(
+    broker: InProcessBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that hands over answers for a moment yet: the notebook goes on to the next."""
+    found: list[Any] = []
+
+    def ensure_broker(settings: Settings) -> Any:
+        found.append(len(found))
+        if len(found) == 2:
+            raise BrokerUnavailable("It was just ending.")
+        return broker.address
+
+    monkeypatch.setattr(zerokernel.client, "ensure_broker", ensure_broker)
+    monkeypatch.setattr(zerokernel.client, "wait_for_shared", lambda settings: None)
+    settings = Settings(runtime_directory=tmp_path, broker_url="http://127.0.0.1:1")
+    one = Connection(SimpleNamespace(), settings)
+    one.open()
+    before = one.client
+    lose(one)
+    wait_until(lambda: one.client_after(before) is not None, "the next broker")
+    assert found == [0, 1, 2]
+    one.close()

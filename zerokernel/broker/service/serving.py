@@ -121,7 +121,8 @@ class _Life:
         log.info("zerokernel %s serves at %s", zerokernel.__version__, server.url)
         await self._told.wait()
         if self._hands_over:
-            # Nothing is closed: connections that just break are made anew, to the next one.
+            # No connection is closed: those that just break are made anew, to the next one.
+            server.stop()
             self._broker.let_go()
             log.info("the broker ends and leaves what runs to the next one")
             return
