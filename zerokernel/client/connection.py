@@ -52,6 +52,7 @@ SILENT_PINGS = 4
 """So many pings without any answer, and the broker is taken for lost. Pings are counted, not
 seconds: a cell that holds the interpreter's lock for a minute must not look like a dead broker."""
 
+_CONNECT_SECONDS = PING_SECONDS * SILENT_PINGS
 _LARGEST_MESSAGE = 16 << 20
 _UNAUTHORIZED = 401
 _JOIN_SECONDS = 1.0
@@ -295,8 +296,8 @@ class BrokerClient:
         request = httpclient.HTTPRequest(
             self.address.url.replace("http", "ws", 1) + "/v1/events",
             headers={"Authorization": f"token {self.address.token}"},
-            connect_timeout=PING_SECONDS * SILENT_PINGS,
-            request_timeout=PING_SECONDS * SILENT_PINGS,
+            connect_timeout=_CONNECT_SECONDS,
+            request_timeout=_CONNECT_SECONDS,
             ssl_options=self.address.tls,
         )
         try:
