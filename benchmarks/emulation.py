@@ -132,7 +132,8 @@ def main() -> None:
     emulation.remove()
     print(table(rows))
     if options.json:
-        print(write("emulation", "cpu", {"rows": plain(rows)}))
+        content = {"slices": ["no slice"], "repetitions": vars(options), "rows": plain(rows)}
+        print(f"wrote {write('emulation', 'cpu', content).name}")
 
 
 if __name__ == "__main__":
