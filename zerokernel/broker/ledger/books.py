@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from zerokernel.broker.ledger.port import DAY, Beat, Entry, Usage, Window
+from zerokernel.broker.scheduling.quota import cost
 
 BEAT = 1000
 """Milliseconds between two heartbeats: what a lost lease may have run since the last."""
@@ -61,11 +62,6 @@ def is_current(window: float | None, now: float, length: float) -> bool:
     window ahead of now was opened by a clock that was wrong, and must not stay for ever.
     """
     return window is not None and -length < now - window < length
-
-
-def cost(amount: int, weight: int) -> int:
-    """Gives what milliseconds on a slice count against a quota."""
-    return -(-amount * weight // 1000)
 
 
 def reserved(

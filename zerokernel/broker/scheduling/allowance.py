@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from zerokernel.broker.scheduling.explaining import in_round_numbers
+from zerokernel.broker.scheduling.quota import ROUNDING
 
 if TYPE_CHECKING:
     from zerokernel.broker.scheduling.events import BalanceTold
@@ -50,7 +51,7 @@ def review(state: SchedulerState, user: str) -> None:
 def review_resets(state: SchedulerState) -> None:
     """Looks at those again who wait beyond their quota, and whose window is over."""
     time = state.queue.standings.time
-    for user in [user for user, due in state.resets.items() if time >= due - 1e-3]:
+    for user in [user for user, due in state.resets.items() if time >= due - ROUNDING]:
         review(state, user)
 
 

@@ -7,19 +7,24 @@ by the queue's clock, which never goes back.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zerokernel.broker.scheduling.policy import USUAL_TIER, Policy
 from zerokernel.broker.scheduling.records import Account, Request
 
-_ROUNDING = 1e-3  # seconds: a clock that is told when a window ends may be that much early
+ROUNDING = 1e-3
+"""Seconds by which a clock that is told when a window ends may be early."""
 WEIGHT = 1000
 """The weight of a size that counts as it is; of one that counts twice it is 2000."""
 
 
-def cost(seconds: float, weight: int) -> int:
-    """Gives what time on a slice counts against a quota, rounded up as the books do."""
-    return -(-round(1000 * seconds) * weight // WEIGHT)
+def cost(milliseconds: int, weight: int) -> int:
+    """Gives what time on a slice counts against a quota, rounded up; the books count by it too."""
+    return -(-milliseconds * weight // WEIGHT)
+
+
+def _cost(seconds: float, weight: int) -> int:
+    return cost(round(1000 * seconds), weight)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Purse:
 
     def close_if_over(self, time: float, length: float) -> None:
         """Ends the window when its time has come; the next use opens another."""
-        if self.opened_at is not None and time >= self.opened_at + length - _ROUNDING:
+        if self.opened_at is not None and time >= self.opened_at + length - ROUNDING:
             self.opened_at, self.charged, self.elsewhere = None, 0, 0
             self.number += 1
 
@@ -120,7 +125,7 @@ class Quotas:
     def is_beyond(self, request: Request, time: float) -> bool:
         """Whether too little is left for a request to begin."""
         least = min(request.duration, self._policy.least_seconds)
-        needed = cost(least, self.weight(request.size))
+        needed = _cost(least, self.weight(request.size))
         return self.left(request.session.account, time) < needed
 
     def affordable(self, account: Account, size: str, seconds: float, time: float) -> float:
@@ -140,7 +145,7 @@ class Quotas:
         opens = limited and bool(weight) and purse.opened_at is None
         if opens:
             purse.opened_at = time
-        made = Hold(weight, cost(seconds, weight), purse.number, opens)
+        made = Hold(weight, _cost(seconds, weight), purse.number, opens)
         purse.holds[lease] = made
         return made
 
@@ -154,15 +159,15 @@ class Quotas:
         """Lets the reservation of a lease grow to so many seconds on its slice."""
         purse = self._purse(user, time)
         if known := purse.holds.get(lease):
-            amount = max(known.amount, cost(seconds, known.weight))
-            purse.holds[lease] = Hold(known.weight, amount, known.window, known.opens_window)
+            amount = max(known.amount, _cost(seconds, known.weight))
+            purse.holds[lease] = replace(known, amount=amount)
 
     def settle(self, lease: str, user: str, seconds: float, time: float) -> None:
         """Replaces a lease's reservation by what it used."""
         purse = self._purse(user, time)
         known = purse.holds.pop(lease, None)
         if known is not None and known.window == purse.number:
-            purse.charged += cost(seconds, known.weight)
+            purse.charged += _cost(seconds, known.weight)
 
     def _purse(self, user: str, time: float) -> Purse:
         purse = self._purses.setdefault(user, Purse())
